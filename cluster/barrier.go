@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// ErrNoLeader says that no leader confirmed in time that this node's state is up to date.
+var ErrNoLeader = errors.New("no leader of the region could be reached, so the state of this node may be old")
+
+const (
+	// barrierTimeout is how long a read waits for a leader before it is answered from what is here.
+	barrierTimeout = time.Second
+	// barrierRest is the least time between two confirmations while reads come in all the time.
+	barrierRest = 500 * time.Microsecond
+)
+
+// barrier confirms, for all reads that wait at a moment at once, that this node has applied every write
+// that was acknowledged before: the leader confirms with a majority that it still leads, and says how far
+// it has applied; this node waits until it is as far. (Raft dissertation, section 6.4, with the
+// leader's applied index for its commit index: a write is acknowledged after the leader has applied it.)
+type barrier struct {
+	n *Cluster
+
+	mu      sync.Mutex // guards below
+	next    *round     // gathers readers while the current round runs
+	running bool
+	lost    time.Time // since when rounds fail; zero while they succeed
+}
+
+type round struct {
+	done  chan struct{}
+	index uint64
+	err   error
+}
+
+func newBarrier(n *Cluster) *barrier { return &barrier{n: n} }
+
+// ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the
+// call. It fails with ErrNoLeader when no leader says so within a second; when that has been so for a
+// second already, it fails at once.
+func (n *Cluster) ReadBarrier(ctx context.Context) error {
+	wait := barrierTimeout
+	if lost := n.barrier.lostFor(); lost > 0 {
+		wait = max(barrierTimeout-lost, barrierTimeout/100)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		index, err := n.barrier.confirm(ctx)
+		if err == nil {
+			if n.config.Store.WaitApplied(ctx, index) == nil {
+				return nil
+			}
+			return ErrNoLeader
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+			return ErrNoLeader
+		}
+	}
+}
+
+func (b *barrier) lostFor() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lost.IsZero() {
+		return 0
+	}
+	return time.Since(b.lost)
+}
+
+// confirm joins the next round and answers the index that it found.
+func (b *barrier) confirm(ctx context.Context) (uint64, error) {
+	b.mu.Lock()
+	if b.next == nil {
+		b.next = &round{done: make(chan struct{})}
+	}
+	r := b.next
+	if !b.running {
+		b.running = true
+		go b.run()
+	}
+	b.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.index, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// run serves rounds until nobody waits.
+func (b *barrier) run() {
+	for {
+		b.mu.Lock()
+		r := b.next
+		b.next = nil
+		if r == nil {
+			b.running = false
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+
+		r.index, r.err = b.n.readIndex()
+		b.mu.Lock()
+		if r.err == nil {
+			b.lost = time.Time{}
+		} else if b.lost.IsZero() {
+			b.lost = time.Now()
+		}
+		b.mu.Unlock()
+		close(r.done)
+		if b.n.leader() != "" && r.err == nil && b.n.clustered() {
+			time.Sleep(barrierRest)
+		}
+	}
+}
+
+// clustered reports whether confirming costs a message to others.
+func (n *Cluster) clustered() bool { return len(n.gossip.list.Members()) > 1 }
+
+// readIndex asks the leader, which may be this node, how far it has applied.
+func (n *Cluster) readIndex() (uint64, error) {
+	r := n.raft.Load()
+	if r == nil {
+		return 0, errNotLeader
+	}
+	if n.leads() {
+		index := n.config.Store.Applied()
+		if err := r.VerifyLeader().Error(); err != nil {
+			return 0, err
+		}
+		return index, nil
+	}
+	leader := n.leader()
+	if leader == "" || leader == n.id {
+		return 0, errNotLeader
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), barrierTimeout)
+	defer cancel()
+	var index uint64
+	return index, n.call(ctx, leader, "/read-index", nil, &index)
+}
+
+// handleReadIndex answers a follower's question with this leader's own confirmation.
+func (n *Cluster) handleReadIndex(w http.ResponseWriter, r *http.Request) {
+	if !n.leads() {
+		http.Error(w, errNotLeader.Error(), http.StatusConflict)
+		return
+	}
+	index, err := n.barrier.confirm(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	writeCBOR(w, index)
+}

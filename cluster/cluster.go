@@ -1,0 +1,348 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/cluster/pki"
+	"coffer/fsm"
+)
+
+// Config of a node's part in the cluster.
+type Config struct {
+	Dir         string           // data directory
+	Store       *fsm.Store       // the replicated state
+	Credentials *pki.Credentials // who this node is
+
+	PeerAddr        string // host:port to listen on
+	PeerAdvertise   string // host:port that others reach it by; PeerAddr's if empty
+	GossipAddr      string
+	GossipAdvertise string
+	GossipKey       []byte   // common to the nodes of a region; any length from 32 bytes
+	Join            []string // gossip addresses of other nodes
+	BootstrapExpect int      // nodes that form a new cluster; 0 only joins
+	Endpoint        string   // URL of this node's client port, told to others
+
+	RootKeyID string // nodes with another one are refused
+
+	// OnLeader is called when this node has become leader and has applied all that was committed before.
+	OnLeader func(context.Context) error
+	// CheckRestore decides whether a verified archive may become this cluster's state.
+	CheckRestore func(archive string) error
+	// OnDamage is called with what is damaged.
+	OnDamage func(error)
+
+	Log *slog.Logger
+}
+
+// Timings of Raft. A lost leader is noticed after one to two times electionTimeout.
+const (
+	electionTimeout   = 500 * time.Millisecond
+	leaderLease       = 250 * time.Millisecond
+	commitTimeout     = 10 * time.Millisecond // a follower learns of a commit at most this late
+	gossipTimeout     = 2 * time.Second
+	peerTimeout       = 3 * time.Second
+	membershipTimeout = 10 * time.Second
+)
+
+// Snapshots and the log that is kept behind them.
+const (
+	snapshotsKept     = 2
+	snapshotThreshold = 8192
+	trailingLogs      = 4096
+	cachedEntries     = 256
+)
+
+// Cluster is this node's part in its region's cluster.
+type Cluster struct {
+	config Config
+	id     string
+	log    *slog.Logger
+
+	gossip   *gossip
+	peers    *peerPort
+	client   *http.Client // to other nodes' peer ports
+	logs     *checkedLog
+	proposer *proposer
+	barrier  *barrier
+
+	raft        atomic.Pointer[raft.Raft]
+	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
+	leadership  chan bool
+
+	formMu sync.Mutex // held while this node becomes part of a cluster
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Start opens this node's log, its peer port and gossip, and begins to take part: with the data it has,
+// or else by forming or joining a cluster in the background.
+func Start(c Config) (_ *Cluster, err error) {
+	n := &Cluster{config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8)}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	defer func() {
+		if err != nil {
+			n.Stop()
+		}
+	}()
+	if n.logs, err = openLog(c.Dir, c.OnDamage); err != nil {
+		return nil, err
+	}
+	if n.peers, err = listenPeers(n); err != nil {
+		return nil, err
+	}
+	n.client = n.peers.client()
+	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect, Version: fsm.Version}
+	if n.gossip, err = startGossip(c, self); err != nil {
+		return nil, err
+	}
+	n.proposer = newProposer(n)
+	n.barrier = newBarrier(n)
+
+	snapshots, err := n.snapshotStore()
+	if err != nil {
+		return nil, err
+	}
+	member, err := raft.HasExistingState(n.logs, n.logs, snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read the Raft log: %w", err)
+	}
+	if !member && c.Store.Applied() > 0 {
+		return nil, fmt.Errorf("%w: the state store is at entry %d but the Raft log is empty", fsm.ErrDamaged, c.Store.Applied())
+	}
+	if member {
+		if err := n.startRaft(snapshots); err != nil {
+			return nil, err
+		}
+	}
+	n.run(ctx, n.proposer.run)
+	n.run(ctx, n.watchLeadership)
+	n.run(ctx, n.joinGossip)
+	n.run(ctx, n.promoteLearners)
+	if !member {
+		n.run(ctx, n.form)
+	}
+	n.peers.serve(&n.done)
+	return n, nil
+}
+
+func (n *Cluster) run(ctx context.Context, f func(context.Context)) {
+	n.done.Add(1)
+	go func() {
+		defer n.done.Done()
+		f(ctx)
+	}()
+}
+
+func (n *Cluster) snapshotStore() (raft.SnapshotStore, error) {
+	store, err := raft.NewFileSnapshotStoreWithLogger(n.config.Dir, snapshotsKept, raftLogger(n.log))
+	if err != nil {
+		return nil, fmt.Errorf("open the snapshot directory: %w", err)
+	}
+	return store, nil
+}
+
+func (n *Cluster) raftConfig() *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(n.id)
+	rc.HeartbeatTimeout = electionTimeout
+	rc.ElectionTimeout = electionTimeout
+	rc.LeaderLeaseTimeout = leaderLease
+	rc.CommitTimeout = commitTimeout
+	rc.SnapshotThreshold = snapshotThreshold
+	rc.TrailingLogs = trailingLogs
+	rc.BatchApplyCh = true
+	rc.NotifyCh = n.leadership
+	rc.Logger = raftLogger(n.log)
+	return rc
+}
+
+func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
+	rc := n.raftConfig()
+	// The store is durable and knows its index: it needs a snapshot at start only if it is behind the newest.
+	metas, err := snapshots.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	rc.NoSnapshotRestoreOnStart = len(metas) == 0 || n.config.Store.Applied() >= metas[0].Index
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read the Raft log: %w", err)
+	}
+	if len(metas) > 0 {
+		last = max(last, metas[0].Index)
+	}
+	if applied := n.config.Store.Applied(); applied > last {
+		return fmt.Errorf("%w: the state store is at entry %d but the Raft log ends at %d", fsm.ErrDamaged, applied, last)
+	}
+	cache, err := raft.NewLogCache(cachedEntries, n.logs)
+	if err != nil {
+		return err
+	}
+	r, err := raft.NewRaft(rc, n.config.Store, cache, n.logs, snapshots, n.peers.raftTransport())
+	if err != nil {
+		return fmt.Errorf("start Raft: %w", err)
+	}
+	n.raft.Store(r)
+	n.gossip.set(func(m *meta) { m.Formed = true })
+	return nil
+}
+
+// watchLeadership marks this node as an established leader once it has applied what was committed before
+// its term, and tells OnLeader.
+func (n *Cluster) watchLeadership(ctx context.Context) {
+	for {
+		select {
+		case leads := <-n.leadership:
+			n.established.Store(0)
+			if leads {
+				n.establish(ctx)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Cluster) establish(ctx context.Context) {
+	r := n.raft.Load()
+	term := r.CurrentTerm()
+	if err := r.Barrier(0).Error(); err != nil {
+		n.log.Info("leadership was lost before it began", "term", term, "error", err)
+		return
+	}
+	if err := n.awaitVoters(ctx, r); err != nil {
+		n.log.Info("leadership was lost before the cluster was whole", "term", term, "error", err)
+		return
+	}
+	n.established.Store(term)
+	n.log.Info("this node leads the region", "term", term)
+	if err := n.config.OnLeader(ctx); err != nil {
+		n.log.Error("the new leader could not prepare", "error", err)
+	}
+}
+
+// leads reports whether this node is an established leader.
+func (n *Cluster) leads() bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Leader && n.established.Load() == r.CurrentTerm()
+}
+
+// IsLeader reports whether this node leads the region and has applied all that was committed before.
+func (n *Cluster) IsLeader() bool { return n.leads() }
+
+// leader is the id of the region's leader, empty while none is known.
+func (n *Cluster) leader() string {
+	r := n.raft.Load()
+	if r == nil {
+		return ""
+	}
+	_, id := r.LeaderWithID()
+	return string(id)
+}
+
+// Ready says why this node can't serve reads and writes at the moment; nil if it can.
+func (n *Cluster) Ready() error {
+	r := n.raft.Load()
+	switch {
+	case r == nil && n.config.BootstrapExpect > 0:
+		return fmt.Errorf("no cluster yet: %d of %d nodes that are to form it have been heard of", n.fresh(), n.config.BootstrapExpect)
+	case r == nil:
+		return errors.New("not a member yet: no node of a cluster has answered")
+	case r.State() == raft.Shutdown:
+		return errors.New("this node was removed from the cluster")
+	case n.leader() == "":
+		return errors.New("no leader: fewer than a majority of the nodes reach each other")
+	case n.config.Store.Applied() == 0:
+		return errors.New("the state has not reached this node yet")
+	}
+	return n.config.Store.Err()
+}
+
+// LastContact is how long ago this node last heard of a leader, 0 while it leads.
+func (n *Cluster) LastContact() time.Duration {
+	r := n.raft.Load()
+	if r == nil || n.leads() {
+		return 0
+	}
+	last := r.LastContact()
+	if last.IsZero() {
+		last = n.peers.since
+	}
+	return time.Since(last)
+}
+
+// StepDown hands leadership to another node, if this one leads and there is another.
+func (n *Cluster) StepDown() {
+	r := n.raft.Load()
+	if r == nil || r.State() != raft.Leader || n.voters() < 2 {
+		return
+	}
+	if err := r.LeadershipTransfer().Error(); err != nil {
+		n.log.Warn("leadership could not be handed over", "error", err)
+	}
+}
+
+func (n *Cluster) voters() int {
+	voters := 0
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters
+}
+
+func (n *Cluster) servers() []raft.Server {
+	r := n.raft.Load()
+	if r == nil {
+		return nil
+	}
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	return f.Configuration().Servers
+}
+
+// Stop ends this node's part. It returns when everything that Start began has ended.
+func (n *Cluster) Stop() {
+	n.cancel()
+	if r := n.raft.Load(); r != nil {
+		if err := r.Shutdown().Error(); err != nil {
+			n.log.Warn("Raft: shut down", "error", err)
+		}
+	}
+	if n.gossip != nil {
+		n.gossip.stop()
+	}
+	if n.peers != nil {
+		n.peers.stop()
+	}
+	n.done.Wait()
+	if n.client != nil {
+		n.client.CloseIdleConnections()
+	}
+	if n.logs != nil {
+		if err := n.logs.Close(); err != nil {
+			n.log.Warn("Raft log: close", "error", err)
+		}
+	}
+}
+
+// Addresses are where this node listens: its peer port and its gossip port.
+func (n *Cluster) Addresses() (peer, gossip string) { return n.peers.advertised(), n.gossip.addr() }
+
+// LogPath is the Raft log's file, for its size.
+func (n *Cluster) LogPath() string { return filepath.Join(n.config.Dir, logFile) }

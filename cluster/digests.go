@@ -1,0 +1,91 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"coffer/fsm"
+)
+
+// DigestReport is what comparing the nodes' states at one entry found.
+type DigestReport struct {
+	Index   uint64            `json:"index"`
+	Digests map[string]string `json:"digests"`           // by node; "unreachable: …" for one that did not answer
+	Differ  []string          `json:"differ,omitempty"`  // nodes told that they are damaged
+	Unclear bool              `json:"unclear,omitempty"` // digests differ and none has a majority
+}
+
+// CompareDigests proposes a checkpoint, asks every node for the digest of its state there, and tells
+// those that differ from the majority that they are damaged. It runs on the leader.
+func (n *Cluster) CompareDigests(ctx context.Context) (DigestReport, error) {
+	id := make([]byte, 16)
+	rand.Read(id) // never fails (crypto/rand)
+	if _, err := n.Propose(ctx, fsm.Encode(id, &fsm.Checkpoint{})); err != nil {
+		return DigestReport{}, err
+	}
+	var index uint64
+	err := n.config.Store.View(func(tx *fsm.Tx) error {
+		if kept := tx.Checkpoints(); len(kept) > 0 {
+			index = kept[len(kept)-1].Index
+		}
+		return nil
+	})
+	if err != nil {
+		return DigestReport{}, err
+	}
+	report := DigestReport{Index: index, Digests: map[string]string{}}
+	body, err := cbor.Marshal(index)
+	if err != nil {
+		return report, err
+	}
+	digests, votes := map[string]uint64{}, map[uint64]int{}
+	servers := n.servers()
+	for _, s := range servers {
+		id := string(s.ID)
+		var digest uint64
+		if id == n.id {
+			digest, err = n.digestAt(ctx, index)
+		} else {
+			err = n.call(ctx, id, "/checkpoint", body, &digest)
+		}
+		if err != nil {
+			report.Digests[id] = "unreachable: " + err.Error()
+			continue
+		}
+		report.Digests[id] = fmt.Sprintf("%016x", digest)
+		digests[id] = digest
+		votes[digest]++
+	}
+	if len(votes) < 2 {
+		return report, nil
+	}
+	report.Unclear = true
+	for right, count := range votes {
+		if count <= len(servers)/2 {
+			continue
+		}
+		report.Unclear = false
+		for id, digest := range digests {
+			if digest == right {
+				continue
+			}
+			report.Differ = append(report.Differ, id)
+			n.tellDamaged(ctx, id)
+		}
+	}
+	return report, nil
+}
+
+func (n *Cluster) tellDamaged(ctx context.Context, id string) {
+	if id == n.id {
+		n.config.OnDamage(fmt.Errorf("%w: the digest of this node's state differs from that of the majority", fsm.ErrDamaged))
+		return
+	}
+	var ok bool
+	if err := n.call(ctx, id, "/damaged", nil, &ok); err != nil {
+		n.log.Error("a node's state differs from the others' and it can't be told", "node", id, "error", err)
+	}
+}

@@ -1,0 +1,188 @@
+package cluster
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/memberlist"
+
+	"coffer/cluster/pki"
+)
+
+// meta is what a node tells the others of itself by gossip. memberlist allows 512 bytes.
+type meta struct {
+	Peer     string `cbor:"1,keyasint"`           // host:port of its peer port
+	Endpoint string `cbor:"2,keyasint"`           // URL of its client port
+	Formed   bool   `cbor:"3,keyasint,omitempty"` // it is part of a cluster
+	Expect   int    `cbor:"4,keyasint,omitempty"` // bootstrap-expect of one that is not
+	Version  int    `cbor:"5,keyasint"`           // highest command version it applies
+}
+
+// gossip is the memberlist pool of a region. Its key is derived from the configured one together with the
+// cluster's authority and the region, so that a node of another cluster or region can't take part even
+// where somebody configured the same key.
+type gossip struct {
+	list *memberlist.Memberlist
+	log  *slog.Logger
+
+	mu    sync.Mutex // guards below
+	self  meta
+	known map[string]meta // by node id; kept when a node leaves, since Raft will want to reach it again
+}
+
+func startGossip(c Config, self meta) (*gossip, error) {
+	host, port, err := splitAddr(c.GossipAddr)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address %q: %w", c.GossipAddr, err)
+	}
+	key, err := hkdf.Key(sha256.New, c.GossipKey, append(c.Credentials.Cluster[:], c.Credentials.Identity.Region...), "coffer gossip v1", 32)
+	if err != nil {
+		return nil, err
+	}
+	g := &gossip{log: c.Log, self: self, known: map[string]meta{}}
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = c.Credentials.Identity.ID
+	mc.BindAddr, mc.BindPort = host, port
+	mc.AdvertisePort = port
+	if c.GossipAdvertise != "" {
+		if mc.AdvertiseAddr, mc.AdvertisePort, err = splitAddr(c.GossipAdvertise); err != nil {
+			return nil, fmt.Errorf("advertised gossip address %q: %w", c.GossipAdvertise, err)
+		}
+	}
+	mc.SecretKey = key
+	mc.Delegate = (*gossipDelegate)(g)
+	mc.Events = (*gossipDelegate)(g)
+	mc.DeadNodeReclaimTime = 1 // a node that died may return at another address at once
+	mc.LogOutput = logWriter{c.Log.With("part", "gossip")}
+	if g.list, err = memberlist.Create(mc); err != nil {
+		return nil, fmt.Errorf("start gossip at %s: %w", c.GossipAddr, err)
+	}
+	return g, nil
+}
+
+func splitAddr(addr string) (string, int, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.Atoi(service)
+	return host, port, err
+}
+
+func (g *gossip) addr() string {
+	n := g.list.LocalNode()
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+}
+
+// set changes what this node tells of itself.
+func (g *gossip) set(change func(*meta)) {
+	g.mu.Lock()
+	change(&g.self)
+	g.mu.Unlock()
+	if err := g.list.UpdateNode(gossipTimeout); err != nil {
+		g.log.Warn("gossip: an update has not reached anyone yet", "error", err)
+	}
+}
+
+// members are the nodes that gossip holds alive, this one included.
+func (g *gossip) members() map[string]meta {
+	m := map[string]meta{}
+	for _, n := range g.list.Members() {
+		if v, err := decodeMeta(n.Meta); err == nil {
+			m[n.Name] = v
+		}
+	}
+	return m
+}
+
+// find is the last thing known of a node.
+func (g *gossip) find(id string) (meta, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m, ok := g.known[id]; ok {
+		return m, nil
+	}
+	return meta{}, fmt.Errorf("node %s has not been heard of by gossip", id)
+}
+
+func decodeMeta(b []byte) (m meta, err error) {
+	if err := cbor.Unmarshal(b, &m); err != nil {
+		return m, err
+	}
+	if m.Peer == "" {
+		return m, errors.New("no peer address")
+	}
+	return m, nil
+}
+
+func (g *gossip) stop() {
+	if err := g.list.Leave(gossipTimeout); err != nil {
+		g.log.Warn("gossip: leave", "error", err)
+	}
+	if err := g.list.Shutdown(); err != nil {
+		g.log.Warn("gossip: shut down", "error", err)
+	}
+}
+
+// gossipDelegate is gossip as memberlist sees it.
+type gossipDelegate gossip
+
+func (d *gossipDelegate) NodeMeta(int) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b, err := cbor.Marshal(d.self)
+	if err != nil {
+		panic(err) // only for types that cannot be encoded
+	}
+	return b
+}
+
+func (d *gossipDelegate) NotifyMsg([]byte)                {}
+func (d *gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (d *gossipDelegate) LocalState(bool) []byte          { return nil }
+func (d *gossipDelegate) MergeRemoteState([]byte, bool)   {}
+func (d *gossipDelegate) NotifyLeave(*memberlist.Node)    {}
+
+func (d *gossipDelegate) NotifyJoin(n *memberlist.Node)   { d.learn(n) }
+func (d *gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.learn(n) }
+
+func (d *gossipDelegate) learn(n *memberlist.Node) {
+	m, err := decodeMeta(n.Meta)
+	if err != nil || (pki.Identity{Role: pki.Node, Region: "x", ID: n.Name}).Check() != nil {
+		d.log.Warn("gossip: a node that says nothing usable of itself", "node", n.Name)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[n.Name] = m
+}
+
+// logWriter turns memberlist's log lines into structured ones.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	line := strings.TrimSpace(string(b))
+	level := slog.LevelDebug
+	if i := strings.Index(line, "["); i >= 0 {
+		if name, rest, ok := strings.Cut(line[i+1:], "] "); ok {
+			line = rest
+			switch name {
+			case "WARN":
+				level = slog.LevelWarn
+			case "ERR", "ERROR":
+				level = slog.LevelError
+			}
+		}
+	}
+	w.log.Log(context.Background(), level, line)
+	return len(b), nil
+}

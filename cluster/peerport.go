@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The protocols of a peer port (ALPN).
+const (
+	raftProtocol = "coffer-raft"
+	callProtocol = "http/1.1" // node-to-node calls and operators
+)
+
+// peerPort listens for the other nodes and hands connections to Raft or to the calls' server.
+type peerPort struct {
+	n        *Cluster
+	listener net.Listener
+	since    time.Time
+	raft     *connQueue
+	calls    *connQueue
+	server   *http.Server
+
+	transportOnce sync.Once
+	transport     raft.Transport
+	closeOnce     sync.Once
+}
+
+func listenPeers(n *Cluster) (*peerPort, error) {
+	listener, err := net.Listen("tcp", n.config.PeerAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for other nodes: %w", err)
+	}
+	p := &peerPort{n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)), calls: newConnQueue(listener.Addr())}
+	p.server = &http.Server{
+		Handler:           n.calls(),
+		ReadHeaderTimeout: peerTimeout,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          newStdLog(n.log.With("part", "peers")),
+	}
+	return p, nil
+}
+
+func (p *peerPort) advertised() string {
+	if p.n.config.PeerAdvertise != "" {
+		return p.n.config.PeerAdvertise
+	}
+	return p.listener.Addr().String()
+}
+
+func (p *peerPort) serve(done *sync.WaitGroup) {
+	done.Add(2)
+	go func() {
+		defer done.Done()
+		p.accept()
+	}()
+	go func() {
+		defer done.Done()
+		_ = p.server.Serve(p.calls) // ends with the port
+	}()
+}
+
+// handshakes bounds the connections that have not proved who they are.
+const handshakes = 64
+
+func (p *peerPort) accept() {
+	config := p.n.config.Credentials.Server(raftProtocol, callProtocol)
+	slots := make(chan struct{}, handshakes)
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		conn, err := p.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		} else if err != nil {
+			p.n.log.Warn("accept a peer connection", "error", err)
+			time.Sleep(10 * time.Millisecond) // out of file descriptors: let some close
+			continue
+		}
+		slots <- struct{}{}
+		open.Add(1)
+		go func() {
+			defer open.Done()
+			defer func() { <-slots }()
+			p.admit(tls.Server(conn, config))
+		}()
+	}
+}
+
+func (p *peerPort) admit(conn *tls.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		p.n.log.Warn("a peer connection was refused", "from", conn.RemoteAddr().String(), "error", err)
+		_ = conn.Close()
+		return
+	}
+	queue := p.calls
+	if conn.ConnectionState().NegotiatedProtocol == raftProtocol {
+		if !isNode(conn.ConnectionState()) {
+			_ = conn.Close()
+			return
+		}
+		queue = p.raft
+	}
+	queue.put(conn)
+}
+
+// dial connects to a node by its id, at the address that gossip knows, and verifies that it is that node.
+func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, error) {
+	m, err := p.n.gossip.find(id)
+	if err != nil {
+		return nil, err
+	}
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: peerTimeout}, Config: p.n.config.Credentials.Client(id, protocol)}
+	conn, err := d.DialContext(ctx, "tcp", m.Peer)
+	if err != nil {
+		return nil, fmt.Errorf("connect to node %s: %w", id, err)
+	}
+	return conn, nil
+}
+
+// client makes calls to "https://<node id>/…".
+func (p *peerPort) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			id, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			return p.dial(ctx, id, callProtocol)
+		},
+		MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:     time.Minute,
+	}}
+}
+
+// raftTransport is made when Raft starts: until then nobody's votes or entries are answered, so that a
+// node whose data was wiped can't vote before the cluster has taken it in anew.
+func (p *peerPort) raftTransport() raft.Transport {
+	p.transportOnce.Do(func() {
+		p.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream:                  raftStream{p.raft, p},
+			MaxPool:                 4,
+			Timeout:                 peerTimeout,
+			Logger:                  raftLogger(p.n.log),
+			MsgpackUseNewTimeFormat: true,
+		})
+	})
+	return p.transport
+}
+
+func (p *peerPort) stop() {
+	p.closeOnce.Do(func() {
+		_ = p.listener.Close()
+		if t, ok := p.transport.(*raft.NetworkTransport); ok {
+			_ = t.Close()
+		}
+		_ = p.raft.Close()
+		_ = p.calls.Close()
+		_ = p.server.Close()
+	})
+}
+
+// raftStream carries Raft's connections; its addresses are node ids.
+type raftStream struct {
+	*connQueue
+	port *peerPort
+}
+
+func (s raftStream) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.port.dial(ctx, string(id), raftProtocol)
+}
+
+type raftAddr string
+
+func (a raftAddr) Network() string { return raftProtocol }
+func (a raftAddr) String() string  { return string(a) }
+
+// connQueue is a net.Listener fed with connections.
+type connQueue struct {
+	addr  net.Addr
+	conns chan net.Conn
+	ended chan struct{}
+	once  sync.Once
+}
+
+func newConnQueue(addr net.Addr) *connQueue {
+	return &connQueue{addr: addr, conns: make(chan net.Conn), ended: make(chan struct{})}
+}
+
+func (q *connQueue) put(conn net.Conn) {
+	select {
+	case q.conns <- conn:
+	case <-time.After(peerTimeout): // nobody takes such connections yet
+		_ = conn.Close()
+	case <-q.ended:
+		_ = conn.Close()
+	}
+}
+
+func (q *connQueue) Accept() (net.Conn, error) {
+	select {
+	case conn := <-q.conns:
+		return conn, nil
+	case <-q.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *connQueue) Close() error {
+	q.once.Do(func() { close(q.ended) })
+	return nil
+}
+
+func (q *connQueue) Addr() net.Addr { return q.addr }

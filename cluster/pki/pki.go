@@ -1,0 +1,263 @@
+// Package pki makes and reads the certificates of a cluster's peer ports.
+//
+// One certificate authority stands for one cluster (of one or more regions). Who a certificate is for
+// stands in its DNS names, so that ordinary TLS verification checks it:
+//
+//	<id>.<region>.node.coffer and <region>.node.coffer    a node
+//	<name>.<region>.operator.coffer                       an operator
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"coffer/kms/rootkey"
+)
+
+// Role is what a certificate lets its holder do.
+type Role string
+
+// The roles.
+const (
+	Node     Role = "node"
+	Operator Role = "operator"
+)
+
+// Identity is who a certificate is for.
+type Identity struct {
+	Role   Role
+	Region string
+	ID     string
+}
+
+const domain = "coffer"
+
+var validID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Check says what is wrong with an identity that a certificate is wanted for.
+func (i Identity) Check() error {
+	if !validID.MatchString(i.ID) {
+		return fmt.Errorf("id %q: wanted 1 to 63 lower-case letters, digits and hyphens", i.ID)
+	}
+	if !validID.MatchString(i.Region) {
+		return fmt.Errorf("region %q: wanted a name such as us-east-1", i.Region)
+	}
+	return nil
+}
+
+// Name is the DNS name that only this identity's certificate has.
+func (i Identity) Name() string {
+	return i.ID + "." + i.Region + "." + string(i.Role) + "." + domain
+}
+
+// AnyNode is the DNS name that every node of region has.
+func AnyNode(region string) string { return region + "." + string(Node) + "." + domain }
+
+// IdentityOf reads who a verified certificate is for.
+func IdentityOf(c *x509.Certificate) (Identity, error) {
+	for _, name := range c.DNSNames {
+		if parts := strings.Split(name, "."); len(parts) == 4 && parts[3] == domain {
+			return Identity{Role: Role(parts[2]), Region: parts[1], ID: parts[0]}, nil
+		}
+	}
+	return Identity{}, errors.New("the certificate names no node or operator of Coffer")
+}
+
+// The files of an authority and of an identity in their directories.
+const (
+	CAFile   = "ca.pem"
+	CAKey    = "ca-key.pem"
+	CertFile = "cert.pem"
+	KeyFile  = "key.pem"
+)
+
+const (
+	caLife   = 10 * 365 * 24 * time.Hour
+	leafLife = 397 * 24 * time.Hour
+)
+
+// CreateAuthority makes a certificate authority in dir. It never overwrites one.
+func CreateAuthority(dir string, now time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		Subject:   pkix.Name{CommonName: "Coffer cluster authority"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign,
+	}
+	return issue(template, template, key, key, filepath.Join(dir, CAFile), filepath.Join(dir, CAKey))
+}
+
+// Issue makes a certificate and its key for identity in dir, signed by the authority in caDir, and
+// copies the authority's certificate beside them. It never overwrites a file.
+func Issue(caDir, dir string, id Identity, now time.Time) error {
+	if err := id.Check(); err != nil {
+		return err
+	}
+	caCert, caPEM, err := readCertificate(filepath.Join(caDir, CAFile))
+	if err != nil {
+		return err
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(caDir, CAFile), filepath.Join(caDir, CAKey))
+	if err != nil {
+		return fmt.Errorf("load the certificate authority in %s: %w", caDir, err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	names := []string{id.Name()}
+	if id.Role == Node {
+		names = append(names, AnyNode(id.Region))
+	}
+	template := &x509.Certificate{
+		Subject:   pkix.Name{CommonName: id.Name()},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(leafLife),
+		DNSNames:    names,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	if err := issue(template, caCert, key, pair.PrivateKey, filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile)); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, CAFile), caPEM, 0o644)
+}
+
+func issue(template, parent *x509.Certificate, key *ecdsa.PrivateKey, signer crypto.PrivateKey, certPath, keyPath string) error {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return err
+	}
+	template.SerialNumber = serial
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(certPath), 0o700); err != nil {
+		return err
+	}
+	if err := create(keyPath, "PRIVATE KEY", keyDER, 0o600); err != nil {
+		return err
+	}
+	return create(certPath, "CERTIFICATE", der, 0o644)
+}
+
+func create(path, kind string, der []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Sync(), f.Close())
+}
+
+func readCertificate(path string) (*x509.Certificate, []byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, nil, fmt.Errorf("%s holds no certificate in PEM", path)
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	return c, raw, err
+}
+
+// Credentials are a node's or an operator's certificate, key and authority.
+type Credentials struct {
+	Identity Identity
+	// Cluster is the SHA-256 of the authority's certificate.
+	Cluster [sha256.Size]byte
+
+	cert tls.Certificate
+	pool *x509.CertPool
+}
+
+// Load reads credentials from files and verifies that they belong together.
+func Load(caFile, certFile, keyFile string) (*Credentials, error) {
+	ca, _, err := readCertificate(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	if _, err := rootkey.ReadPrivate(keyFile); err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	c := &Credentials{cert: cert, pool: x509.NewCertPool(), Cluster: sha256.Sum256(ca.Raw)}
+	c.pool.AddCert(ca)
+	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: c.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return nil, fmt.Errorf("certificate %s is not valid under the authority %s: %w", certFile, caFile, err)
+	}
+	c.Identity, err = IdentityOf(cert.Leaf)
+	return c, err
+}
+
+// Server is the TLS configuration of a peer port: it takes connections only from certificates of the
+// same authority and region, with one of the protocols.
+func (c *Credentials) Server(protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{c.cert},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    c.pool,
+		NextProtos:   protocols,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if state.NegotiatedProtocol == "" {
+				return errors.New("the connection names no protocol of a peer port")
+			}
+			return c.sameRegion(state)
+		},
+	}
+}
+
+// Client is the TLS configuration to reach the node with the id, or any node of the region when id is empty.
+func (c *Credentials) Client(id, protocol string) *tls.Config {
+	name := AnyNode(c.Identity.Region)
+	if id != "" {
+		name = Identity{Node, c.Identity.Region, id}.Name()
+	}
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		Certificates:       []tls.Certificate{c.cert},
+		RootCAs:            c.pool,
+		ServerName:         name,
+		NextProtos:         []string{protocol},
+		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+	}
+}
+
+func (c *Credentials) sameRegion(state tls.ConnectionState) error {
+	id, err := IdentityOf(state.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	if id.Region != c.Identity.Region {
+		return fmt.Errorf("a certificate of region %s at a peer port of region %s", id.Region, c.Identity.Region)
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"coffer/fsm"
+)
+
+// ErrUnavailable says that a write could not be carried out, or that nobody can say whether it was.
+var ErrUnavailable = errors.New("no majority of the region's nodes took the command in time")
+
+// errNotLeader says that a proposal came to a node that does not lead, and was not made.
+var errNotLeader = errors.New("not the leader")
+
+// A proposal is given up after proposeTimeout: long enough for an election, short enough for clients.
+const (
+	proposeTimeout = 8 * time.Second
+	retryAfter     = 25 * time.Millisecond
+)
+
+// A batch is as many waiting commands as fit into one log entry. While batchesInFlight of them are under
+// way, commands gather for the next.
+const (
+	batchCommands   = 256
+	batchBytes      = 128 << 10
+	batchesInFlight = 3
+	queuedCommands  = 1024
+)
+
+type proposal struct {
+	command []byte
+	local   bool // came from another node: propose here or not at all
+	result  chan proposed
+}
+
+type proposed struct {
+	outcome fsm.Outcome
+	err     error
+}
+
+// proposer gathers commands into batches and brings them to the leader.
+type proposer struct {
+	n     *Cluster
+	queue chan *proposal
+}
+
+func newProposer(n *Cluster) *proposer {
+	return &proposer{n: n, queue: make(chan *proposal, queuedCommands)}
+}
+
+// Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
+// fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
+// the context or proposeTimeout ends; the error is then ErrUnavailable.
+func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	for {
+		out, err := n.proposer.submit(ctx, command, false)
+		if err == nil {
+			return out, nil
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+			return fsm.Outcome{}, fmt.Errorf("%w (%w)", ErrUnavailable, err)
+		}
+	}
+}
+
+func (p *proposer) submit(ctx context.Context, command []byte, local bool) (fsm.Outcome, error) {
+	q := &proposal{command: command, local: local, result: make(chan proposed, 1)}
+	select {
+	case p.queue <- q:
+	case <-ctx.Done():
+		return fsm.Outcome{}, ctx.Err()
+	}
+	select {
+	case r := <-q.result:
+		return r.outcome, r.err
+	case <-ctx.Done():
+		return fsm.Outcome{}, ctx.Err()
+	}
+}
+
+func (p *proposer) run(ctx context.Context) {
+	slots := make(chan struct{}, batchesInFlight)
+	var held *proposal
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		if held == nil {
+			select {
+			case held = <-p.queue:
+			case <-ctx.Done():
+				return
+			}
+		}
+		batch := []*proposal{held}
+		size := len(held.command)
+		held = nil
+	gather:
+		for len(batch) < batchCommands {
+			select {
+			case q := <-p.queue:
+				if size += len(q.command); size > batchBytes || q.local != batch[0].local {
+					held = q
+					break gather
+				}
+				batch = append(batch, q)
+			default:
+				break gather
+			}
+		}
+		go func() {
+			defer func() { <-slots }()
+			p.send(ctx, batch)
+		}()
+	}
+}
+
+func (p *proposer) send(ctx context.Context, batch []*proposal) {
+	commands := make([][]byte, len(batch))
+	for i, q := range batch {
+		commands[i] = q.command
+	}
+	outcomes, err := p.n.proposeBatch(ctx, commands, batch[0].local)
+	if err == nil && len(outcomes) != len(batch) {
+		err = fmt.Errorf("the leader answered %d of %d commands", len(outcomes), len(batch))
+	}
+	for i, q := range batch {
+		if err != nil {
+			q.result <- proposed{err: err}
+		} else {
+			q.result <- proposed{outcome: outcomes[i]}
+		}
+	}
+}
+
+func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local bool) ([]fsm.Outcome, error) {
+	r := n.raft.Load()
+	if r == nil {
+		return nil, errors.New("this node is not part of a cluster yet")
+	}
+	if n.leads() {
+		f := r.Apply(fsm.EncodeEntry(commands), proposeTimeout)
+		if err := f.Error(); err != nil {
+			return nil, err
+		}
+		switch answer := f.Response().(type) {
+		case []fsm.Outcome:
+			return answer, nil
+		case error:
+			return nil, answer
+		}
+		return nil, errors.New("the entry was applied without an answer")
+	}
+	leader := n.leader()
+	if local || leader == "" || leader == n.id {
+		return nil, errNotLeader
+	}
+	body, err := cbor.Marshal(commands)
+	if err != nil {
+		return nil, err
+	}
+	var answers []answer
+	if err := n.call(ctx, leader, "/propose", body, &answers); err != nil {
+		return nil, err
+	}
+	outcomes := make([]fsm.Outcome, len(answers))
+	for i, a := range answers {
+		if a.Err != "" {
+			return nil, errors.New(a.Err)
+		}
+		outcomes[i] = a.Outcome
+	}
+	return outcomes, nil
+}
+
+// answer is a proposal's outcome on its way back to the node that forwarded it.
+type answer struct {
+	Outcome fsm.Outcome `cbor:"1,keyasint"`
+	Err     string      `cbor:"2,keyasint,omitempty"`
+}
+
+// handlePropose takes commands that another node forwarded into this leader's batches.
+func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
+	var commands [][]byte
+	if err := readCBOR(r, &commands); err != nil || len(commands) > batchCommands {
+		http.Error(w, "wanted a batch of commands", http.StatusBadRequest)
+		return
+	}
+	waiting := make([]*proposal, len(commands))
+	for i, c := range commands {
+		waiting[i] = &proposal{command: c, local: true, result: make(chan proposed, 1)}
+		select {
+		case n.proposer.queue <- waiting[i]:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	answers := make([]answer, len(waiting))
+	for i, q := range waiting {
+		select {
+		case got := <-q.result:
+			answers[i].Outcome = got.outcome
+			if got.err != nil {
+				answers[i].Err = got.err.Error()
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+	writeCBOR(w, answers)
+}
+
+// call posts a CBOR body to a node's peer port and decodes the answer.
+func (n *Cluster) call(ctx context.Context, id, path string, body []byte, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := n.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(io.LimitReader(resp.Body, maxCall))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &CallError{Node: id, Status: resp.StatusCode, Message: string(bytes.TrimSpace(got))}
+	}
+	return cbor.Unmarshal(got, into)
+}
+
+// CallError is a node's refusal of a call.
+type CallError struct {
+	Node    string
+	Status  int
+	Message string
+}
+
+func (e *CallError) Error() string { return "node " + e.Node + ": " + e.Message }

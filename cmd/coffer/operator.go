@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"coffer/cluster"
+	"coffer/cluster/pki"
+)
+
+// operatorOptions are how an operator's command reaches a node: over its peer port's mutual TLS.
+type operatorOptions struct {
+	Node string `mapstructure:"node"`
+	CA   string `mapstructure:"ca"`
+	Cert string `mapstructure:"cert"`
+	Key  string `mapstructure:"key"`
+}
+
+func operatorFlags(f *pflag.FlagSet) {
+	f.String("config", "", "YAML file with node, ca, cert and key (variables: COFFER_NODE, …)")
+	f.String("node", "127.0.0.1:7401", "peer port of a node")
+	f.String("ca", "", "certificate authority of the cluster (PEM)")
+	f.String("cert", "", "the operator's certificate (PEM)")
+	f.String("key", "", "the operator's private key (PEM)")
+}
+
+// operator calls nodes as an operator.
+type operator struct {
+	node   string
+	client *http.Client
+}
+
+func newOperator(cmd *cobra.Command) (*operator, error) {
+	var o operatorOptions
+	if err := loadConfig(cmd, &o); err != nil {
+		return nil, err
+	}
+	if o.CA == "" || o.Cert == "" || o.Key == "" {
+		return nil, errors.New("an operator's certificate is needed: give --ca, --cert and --key, or --config (`coffer pki operator` makes one)")
+	}
+	credentials, err := pki.Load(o.CA, o.Cert, o.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &operator{o.Node, &http.Client{Transport: &http.Transport{TLSClientConfig: credentials.Client("", "http/1.1")}}}, nil
+}
+
+// do calls the node and, where only the leader can answer, the leader that the node names. body may be
+// called twice. The caller closes the answer's body.
+func (o *operator) do(ctx context.Context, method, path string, body func() (io.ReadCloser, error)) (*http.Response, error) {
+	node := o.node
+	for {
+		var content io.ReadCloser
+		if body != nil {
+			var err error
+			if content, err = body(); err != nil {
+				return nil, err
+			}
+		}
+		req, err := http.NewRequestWithContext(ctx, method, "https://"+node+path, content)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := o.client.Do(req)
+		if err != nil {
+			return nil, fmt.Errorf("ask the node at %s: %w", node, err)
+		}
+		if resp.StatusCode == http.StatusOK {
+			return resp, nil
+		}
+		message, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		_ = resp.Body.Close()
+		leader := resp.Header.Get(cluster.LeaderHeader)
+		if leader == "" || node != o.node {
+			return nil, fmt.Errorf("the node at %s: %s", node, strings.TrimSpace(string(message)))
+		}
+		node = leader
+	}
+}

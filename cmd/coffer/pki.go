@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/cluster/pki"
+)
+
+func pkiCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pki",
+		Short: "Make the cluster's certificate authority and certificates",
+		Long: `Make the certificates of the peer ports. One authority stands for one cluster; a
+certificate says which node of which region its holder is, or which operator.
+Keep the authority's key off the nodes.`,
+	}
+	var caDir, out, region string
+	ca := &cobra.Command{Use: "ca", Short: "Make a certificate authority", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		return pki.CreateAuthority(out, time.Now())
+	}}
+	ca.Flags().StringVar(&out, "out", "", "directory for "+pki.CAFile+" and "+pki.CAKey)
+	_ = ca.MarkFlagRequired("out")
+	cmd.AddCommand(ca)
+	for _, role := range []pki.Role{pki.Node, pki.Operator} {
+		sub := &cobra.Command{
+			Use:   string(role) + " ID",
+			Short: fmt.Sprintf("Make the certificate of %s %s", map[pki.Role]string{pki.Node: "a", pki.Operator: "an"}[role], role),
+			Args:  cobra.ExactArgs(1),
+			RunE: func(_ *cobra.Command, args []string) error {
+				return pki.Issue(caDir, out, pki.Identity{Role: role, Region: region, ID: args[0]}, time.Now())
+			},
+		}
+		sub.Flags().StringVar(&caDir, "ca", "", "directory of the certificate authority")
+		sub.Flags().StringVar(&region, "region", "us-east-1", "region")
+		sub.Flags().StringVar(&out, "out", "", "directory for "+pki.CertFile+", "+pki.KeyFile+" and "+pki.CAFile)
+		_ = sub.MarkFlagRequired("ca")
+		_ = sub.MarkFlagRequired("out")
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"coffer/node"
+)
+
+// exitDamaged is the exit code of a node whose data is damaged.
+const exitDamaged = 3
+
+type serverOptions struct {
+	node.Config    `mapstructure:",squash"`
+	LogLevel       string `mapstructure:"log-level"`
+	LogFormat      string `mapstructure:"log-format"`
+	StopWithParent bool   `mapstructure:"stop-with-parent"`
+}
+
+func serverCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run one node of a cluster",
+		Long: `Run one node of a region's cluster.
+
+Everything can be set by a flag, by a variable (--root-key is COFFER_ROOT_KEY) or
+in the YAML file that --config names (root-key: …), in this order of precedence.
+
+A new cluster forms when --bootstrap-expect nodes have found each other; a node
+that returns with its data rejoins; a new one catches up and then gets a vote.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var o serverOptions
+			if err := loadConfig(cmd, &o); err != nil {
+				return err
+			}
+			return runServer(cmd.Context(), o)
+		},
+	}
+	serverFlags(cmd.Flags())
+	return cmd
+}
+
+func serverFlags(f *pflag.FlagSet) {
+	f.String("config", "", "YAML file with any of these settings")
+	f.String("data", "", "data directory")
+	f.String("ca", "", "certificate authority of the cluster (PEM)")
+	f.String("cert", "", "this node's certificate (PEM); it names node and region")
+	f.String("key", "", "this node's private key (PEM, mode 0600)")
+	f.String("listen", "127.0.0.1:7400", "client port")
+	f.String("endpoint", "", "URL that clients reach this node by (default: of --listen)")
+	f.String("tls-cert", "", "certificate of the client port (PEM), read again when it changes")
+	f.String("tls-key", "", "private key of the client port (PEM)")
+	f.Bool("insecure-http", false, "allow plain HTTP on a client port beyond loopback")
+	f.String("peer", "127.0.0.1:7401", "peer port, for other nodes and operators (mutual TLS)")
+	f.String("peer-advertise", "", "host:port that others reach the peer port by (default: --peer)")
+	f.String("gossip", "127.0.0.1:7402", "gossip port (TCP and UDP)")
+	f.String("gossip-advertise", "", "host:port that others reach the gossip port by (default: --gossip)")
+	f.String("gossip-key", "", "file with the region's gossip key (mode 0600)")
+	f.StringSlice("join", nil, "gossip addresses of other nodes")
+	f.Int("bootstrap-expect", 0, "number of nodes that form a new cluster; 0 only joins one")
+	f.String("root-key", "", "file with the region's root key (mode 0600)")
+	f.String("root-credentials", "", "file with the account's root credentials (mode 0600)")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "json", "json or text")
+	f.Bool("stop-with-parent", false, "stop when standard input ends")
+	_ = f.MarkHidden("stop-with-parent")
+}
+
+func runServer(ctx context.Context, o serverOptions) error {
+	log, err := newLogger(o.LogLevel, o.LogFormat)
+	if err != nil {
+		return err
+	}
+	if err := noCoreDumps(); err != nil {
+		return fmt.Errorf("turn off core dumps, which would hold keys: %w", err)
+	}
+	if o.StopWithParent {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent does, however it ends
+			cancel()
+		}()
+	}
+	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Die: func(err error) {
+		log.Error("this node stops, since its data is damaged", "error", err)
+		os.Exit(exitDamaged)
+	}})
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
+
+func newLogger(level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level %q: wanted debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	}
+	return nil, fmt.Errorf("log format %q: wanted json or text", format)
+}

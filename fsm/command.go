@@ -1,0 +1,305 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/fxamacker/cbor/v2"
+
+	"coffer/kms"
+	"coffer/secret"
+)
+
+// Version is the highest command version that this build applies. Nodes announce it, and the leader
+// proposes only what every member can apply.
+const Version = 1
+
+// Command is one change. What is random or depends on a clock is in it; what depends on the state is
+// decided when it is applied. Times are milliseconds since 1970.
+type Command interface {
+	apply(*writeTx, commandID) (Outcome, error)
+}
+
+// Kind numbers a command's type in the log. Numbers are never reused.
+type Kind uint16
+
+// The kinds of commands.
+var kinds = map[Kind]func() Command{
+	1:  func() Command { return &InitCluster{} },
+	2:  func() Command { return &CreateSecret{} },
+	3:  func() Command { return &PutVersion{} },
+	4:  func() Command { return &UpdateSecret{} },
+	5:  func() Command { return &MoveLabel{} },
+	6:  func() Command { return &ScheduleDeletion{} },
+	7:  func() Command { return &DeleteNow{} },
+	8:  func() Command { return &CancelDeletion{} },
+	9:  func() Command { return &TagSecret{} },
+	10: func() Command { return &UntagSecret{} },
+	11: func() Command { return &SetPolicy{} },
+	12: func() Command { return &RecordAccess{} },
+	13: func() Command { return &PurgeDue{} },
+	14: func() Command { return &Checkpoint{} },
+}
+
+func kindOf(c Command) Kind {
+	switch c.(type) {
+	case *InitCluster:
+		return 1
+	case *CreateSecret:
+		return 2
+	case *PutVersion:
+		return 3
+	case *UpdateSecret:
+		return 4
+	case *MoveLabel:
+		return 5
+	case *ScheduleDeletion:
+		return 6
+	case *DeleteNow:
+		return 7
+	case *CancelDeletion:
+		return 8
+	case *TagSecret:
+		return 9
+	case *UntagSecret:
+		return 10
+	case *SetPolicy:
+		return 11
+	case *RecordAccess:
+		return 12
+	case *PurgeDue:
+		return 13
+	case *Checkpoint:
+		return 14
+	}
+	panic(fmt.Sprintf("fsm: no kind for command %T", c))
+}
+
+// Cluster is what a region's cluster is, decided once when it is formed.
+type Cluster struct {
+	ID        string `cbor:"1,keyasint"`
+	Region    string `cbor:"2,keyasint"`
+	Account   string `cbor:"3,keyasint"`
+	RootKeyID string `cbor:"4,keyasint"`
+	Created   int64  `cbor:"5,keyasint"`
+	// DefaultKeyID is the key behind alias/aws/secretsmanager.
+	DefaultKeyID string `cbor:"6,keyasint"`
+}
+
+// Ref names a secret whose ARN the proposer has seen. A secret deleted and created anew under the name is another one.
+type Ref struct {
+	Account string `cbor:"1,keyasint"`
+	Name    string `cbor:"2,keyasint"`
+	Suffix  string `cbor:"3,keyasint"`
+}
+
+// NewVersion is a sealed value that becomes a version.
+type NewVersion struct {
+	ID         string `cbor:"1,keyasint"`
+	KeyID      string `cbor:"2,keyasint"`
+	WrappedKey []byte `cbor:"3,keyasint"`
+	Sealed     []byte `cbor:"4,keyasint"`
+	Binary     bool   `cbor:"5,keyasint,omitempty"`
+}
+
+// The commands.
+type (
+	// InitCluster forms the cluster's state: who it is, and its default key. The first one wins.
+	InitCluster struct {
+		Cluster Cluster `cbor:"1,keyasint"`
+		Key     kms.Key `cbor:"2,keyasint"`
+	}
+	// CreateSecret makes a secret, with its first version if Version is there.
+	CreateSecret struct {
+		Ref         Ref          `cbor:"1,keyasint"`
+		At          int64        `cbor:"2,keyasint"`
+		Description string       `cbor:"3,keyasint,omitempty"`
+		Tags        []secret.Tag `cbor:"4,keyasint,omitempty"`
+		Version     *NewVersion  `cbor:"5,keyasint,omitempty"`
+	}
+	// PutVersion adds a version and attaches Labels to it.
+	PutVersion struct {
+		Ref     Ref        `cbor:"1,keyasint"`
+		At      int64      `cbor:"2,keyasint"`
+		Version NewVersion `cbor:"3,keyasint"`
+		Labels  []string   `cbor:"4,keyasint,omitempty"`
+	}
+	// UpdateSecret changes the description, and adds a current version, where they are there.
+	UpdateSecret struct {
+		Ref         Ref         `cbor:"1,keyasint"`
+		At          int64       `cbor:"2,keyasint"`
+		Description *string     `cbor:"3,keyasint,omitempty"`
+		Version     *NewVersion `cbor:"4,keyasint,omitempty"`
+	}
+	// MoveLabel takes Label from version From and puts it on version To (secret.Secret.MoveLabel).
+	MoveLabel struct {
+		Ref   Ref    `cbor:"1,keyasint"`
+		At    int64  `cbor:"2,keyasint"`
+		Label string `cbor:"3,keyasint"`
+		From  string `cbor:"4,keyasint,omitempty"`
+		To    string `cbor:"5,keyasint,omitempty"`
+	}
+	// ScheduleDeletion starts the recovery window, which ends at Due.
+	ScheduleDeletion struct {
+		Ref Ref   `cbor:"1,keyasint"`
+		At  int64 `cbor:"2,keyasint"`
+		Due int64 `cbor:"3,keyasint"`
+	}
+	// DeleteNow deletes a secret, live or scheduled, for good.
+	DeleteNow struct {
+		Ref Ref `cbor:"1,keyasint"`
+	}
+	// CancelDeletion ends the recovery window; the secret is live again.
+	CancelDeletion struct {
+		Ref Ref   `cbor:"1,keyasint"`
+		At  int64 `cbor:"2,keyasint"`
+	}
+	// TagSecret attaches tags.
+	TagSecret struct {
+		Ref  Ref          `cbor:"1,keyasint"`
+		At   int64        `cbor:"2,keyasint"`
+		Tags []secret.Tag `cbor:"3,keyasint"`
+	}
+	// UntagSecret removes tags by key.
+	UntagSecret struct {
+		Ref  Ref      `cbor:"1,keyasint"`
+		At   int64    `cbor:"2,keyasint"`
+		Keys []string `cbor:"3,keyasint"`
+	}
+	// SetPolicy stores the resource policy; an empty one removes it.
+	SetPolicy struct {
+		Ref    Ref    `cbor:"1,keyasint"`
+		At     int64  `cbor:"2,keyasint"`
+		Policy string `cbor:"3,keyasint,omitempty"`
+	}
+	// RecordAccess notes the days on which versions were read.
+	RecordAccess struct {
+		Reads []Access `cbor:"1,keyasint"`
+	}
+	// PurgeDue deletes for good at most Max secrets whose recovery window ended before At.
+	PurgeDue struct {
+		At  int64 `cbor:"1,keyasint"`
+		Max int   `cbor:"2,keyasint"`
+	}
+	// Checkpoint changes nothing; each node keeps the digest of its state at this entry.
+	Checkpoint struct{}
+)
+
+// Access is one version read on a day (days since 1970).
+type Access struct {
+	Ref     Ref    `cbor:"1,keyasint"`
+	Version string `cbor:"2,keyasint"`
+	Day     int64  `cbor:"3,keyasint"`
+}
+
+// Outcome is what applying a command came to. It travels back to the node that proposed.
+type Outcome struct {
+	Refused *Refusal `cbor:"1,keyasint,omitempty"`
+	Labels  []string `cbor:"2,keyasint,omitempty"` // of the version that was added
+	Count   int      `cbor:"3,keyasint,omitempty"` // secrets purged
+}
+
+// Refusal is a secret.Error on its way between nodes.
+type Refusal struct {
+	Kind    secret.Kind `cbor:"1,keyasint"`
+	Message string      `cbor:"2,keyasint"`
+}
+
+// Err is the refusal as an error, nil if the command was carried out.
+func (o Outcome) Err() error {
+	if o.Refused == nil {
+		return nil
+	}
+	return &secret.Error{Kind: o.Refused.Kind, Message: o.Refused.Message}
+}
+
+// commandID tells a command proposed again, after its first proposal's fate was unknown, from a new one.
+type commandID []byte
+
+// Envelope is a command as it travels to the leader and in the log.
+type Envelope struct {
+	ID   []byte          `cbor:"1,keyasint"`
+	Kind Kind            `cbor:"2,keyasint"`
+	Body cbor.RawMessage `cbor:"3,keyasint"`
+}
+
+// Encode puts a command into its envelope, as bytes. id has 16 random bytes; a command that is
+// proposed again keeps its id.
+func Encode(id []byte, c Command) []byte {
+	return encode(Envelope{ID: id, Kind: kindOf(c), Body: encode(c)})
+}
+
+// ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
+var ErrUnknownCommand = errors.New("the log holds a command that this version of Coffer does not know: install the version that the other nodes run")
+
+// Decode is the inverse of Encode.
+func Decode(b []byte) (Envelope, Command, error) {
+	var e Envelope
+	if err := decoding.Unmarshal(b, &e); err != nil {
+		return e, nil, fmt.Errorf("decode a command: %w", err)
+	}
+	make, ok := kinds[e.Kind]
+	if !ok {
+		return e, nil, fmt.Errorf("%w (kind %d)", ErrUnknownCommand, e.Kind)
+	}
+	c := make()
+	if err := decoding.Unmarshal(e.Body, c); err != nil {
+		return e, nil, fmt.Errorf("decode a command of kind %d: %w", e.Kind, err)
+	}
+	return e, c, nil
+}
+
+// A log entry is a batch of encoded commands: one byte of format version, the xxHash64 of the rest, and a CBOR array of byte strings.
+const (
+	entryVersion = 1
+	entryHeader  = 1 + 8
+)
+
+// EncodeEntry makes the log entry of a batch of encoded commands.
+func EncodeEntry(commands [][]byte) []byte {
+	size := entryHeader + 16
+	for _, c := range commands {
+		size += len(c) + 5
+	}
+	b := make([]byte, entryHeader, size)
+	b[0] = entryVersion
+	b = appendHead(b, 4<<5, len(commands)) // CBOR array
+	for _, c := range commands {
+		b = append(appendHead(b, 2<<5, len(c)), c...) // CBOR byte string
+	}
+	binary.BigEndian.PutUint64(b[1:], xxhash.Sum64(b[entryHeader:]))
+	return b
+}
+
+// appendHead appends the head of a CBOR item (RFC 8949, section 3).
+func appendHead(b []byte, major byte, n int) []byte {
+	switch {
+	case n < 24:
+		return append(b, major|byte(n))
+	case n < 1<<8:
+		return append(b, major|24, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
+	}
+	return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
+}
+
+// DecodeEntry is the inverse of EncodeEntry. An entry that does not match its checksum fails with ErrDamaged.
+func DecodeEntry(b []byte) ([][]byte, error) {
+	if len(b) < entryHeader {
+		return nil, fmt.Errorf("%w: a log entry of %d bytes", ErrDamaged, len(b))
+	}
+	if b[0] != entryVersion {
+		return nil, fmt.Errorf("%w (entry version %d)", ErrUnknownCommand, b[0])
+	}
+	if xxhash.Sum64(b[entryHeader:]) != binary.BigEndian.Uint64(b[1:]) {
+		return nil, fmt.Errorf("%w: a log entry does not match its checksum", ErrDamaged)
+	}
+	var commands [][]byte
+	if err := decoding.Unmarshal(b[entryHeader:], &commands); err != nil {
+		return nil, fmt.Errorf("%w: a log entry can't be decoded: %w", ErrDamaged, err)
+	}
+	return commands, nil
+}

@@ -1,0 +1,192 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sort"
+	"strings"
+
+	"go.etcd.io/bbolt"
+
+	"coffer/secret"
+)
+
+// Order is what a list of secrets is sorted by.
+type Order int
+
+// The orders.
+const (
+	ByCreated Order = iota
+	ByChanged
+	ByAccessed
+	ByName
+)
+
+func (o Order) table() table {
+	return [...]table{tableByCreated, tableByChanged, tableByAccessed, tableSecrets}[o]
+}
+
+func (o Order) key(s *secret.Secret) []byte {
+	switch o {
+	case ByCreated:
+		return timeKey(s.Account, s.Created, s.Name)
+	case ByChanged:
+		return timeKey(s.Account, s.Changed, s.Name)
+	case ByAccessed:
+		return timeKey(s.Account, s.AccessedDay, s.Name)
+	}
+	return secretKey(s.Account, s.Name)
+}
+
+// List says which secrets of an account to walk, and how.
+type List struct {
+	Account    string
+	Order      Order
+	Descending bool
+	NamePrefix string // only names that start with it
+	Cursor     []byte // where the last walk ended; nil starts
+}
+
+// How far one walk goes: a list with a filter that matches little ends early, with a cursor.
+const (
+	maxExamined = 10_000
+	maxSorted   = 1_000
+)
+
+// Secrets walks the secrets that l describes and calls visit with each until it returns false. It
+// answers the cursor to go on from, nil when all were visited. A walk follows an index, so it costs
+// what it visits and not what is stored; names with a rare prefix are fetched by name and sorted.
+func (t *Tx) Secrets(l List, visit func(*secret.Secret) bool) []byte {
+	if l.NamePrefix != "" && l.Order != ByName {
+		if few := t.withPrefix(l); few != nil {
+			return walkSorted(l, few, visit)
+		}
+	}
+	lower := append([]byte(l.Account), 0)
+	nameAt := len(lower) + 8
+	if l.Order == ByName {
+		lower, nameAt = append(lower, l.NamePrefix...), len(lower)
+	}
+	in := l.Order.table()
+	examined := 0
+	walk := cursor{t.bucket(in).Cursor(), l.Descending}
+	for k, row := walk.start(lower, l.Cursor); k != nil && bytes.HasPrefix(k, lower); k, row = walk.next() {
+		examined++
+		payload := in.open(k, row)
+		name := k[nameAt:]
+		more := true
+		if l.Order == ByName {
+			var s secret.Secret
+			in.decode(k, payload, &s)
+			more = visit(&s)
+		} else if bytes.HasPrefix(name, []byte(l.NamePrefix)) {
+			s := t.ByName(l.Account, string(name))
+			if s == nil {
+				panic(in.damaged(k, "names a secret that is missing"))
+			}
+			more = visit(s)
+		}
+		if !more || examined == maxExamined {
+			return bytes.Clone(k)
+		}
+	}
+	return nil
+}
+
+// cursor walks keys with a prefix up or down.
+type cursor struct {
+	*bbolt.Cursor
+	down bool
+}
+
+// start is the first key with the prefix, or the one after the cursor's last position.
+func (c cursor) start(prefix, last []byte) (key, row []byte) {
+	if last != nil {
+		key, row = c.Seek(last)
+		if c.down {
+			return c.Prev() // below last, whether last is still there or not
+		}
+		if bytes.Equal(key, last) {
+			return c.Next()
+		}
+		return key, row
+	}
+	if !c.down {
+		return c.Seek(prefix)
+	}
+	if end := after(prefix); end != nil {
+		if key, _ = c.Seek(end); key != nil {
+			return c.Prev()
+		}
+	}
+	return c.Last()
+}
+
+func (c cursor) next() (key, row []byte) {
+	if c.down {
+		return c.Prev()
+	}
+	return c.Next()
+}
+
+// after is the lowest key above all that start with prefix; nil if there is none.
+func after(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// withPrefix fetches the secrets whose names start with l.NamePrefix; nil if there are too many to sort.
+func (t *Tx) withPrefix(l List) []*secret.Secret {
+	few := []*secret.Secret{}
+	prefix := secretKey(l.Account, l.NamePrefix)
+	c := t.bucket(tableSecrets).Cursor()
+	// Count first: a list that is not rare is not decoded for nothing.
+	n := 0
+	for k, _ := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		if n++; n > maxSorted {
+			return nil
+		}
+	}
+	for k, row := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, row = c.Next() {
+		var s secret.Secret
+		tableSecrets.decode(k, tableSecrets.open(k, row), &s)
+		few = append(few, &s)
+	}
+	return few
+}
+
+func walkSorted(l List, few []*secret.Secret, visit func(*secret.Secret) bool) []byte {
+	keys := make(map[*secret.Secret]string, len(few))
+	for _, s := range few {
+		keys[s] = string(l.Order.key(s))
+	}
+	sort.Slice(few, func(i, j int) bool {
+		return strings.Compare(keys[few[i]], keys[few[j]]) < 0 != l.Descending
+	})
+	for _, s := range few {
+		if l.Cursor != nil {
+			if c := strings.Compare(keys[s], string(l.Cursor)); c == 0 || c < 0 != l.Descending {
+				continue
+			}
+		}
+		if !visit(s) {
+			return []byte(keys[s])
+		}
+	}
+	return nil
+}
+
+// OldestDeletion is the earliest end of a recovery window, false when no secret is scheduled for deletion.
+func (t *Tx) OldestDeletion() (at int64, ok bool) {
+	k, row := t.bucket(tableByDeletion).Cursor().First()
+	if k == nil {
+		return 0, false
+	}
+	tableByDeletion.open(k, row)
+	return int64(binary.BigEndian.Uint64(k)), true
+}

@@ -1,0 +1,112 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/fxamacker/cbor/v2"
+)
+
+// table is one bucket of the store. The numbers are part of row checksums and of snapshots, and stay.
+type table byte
+
+const (
+	tableMeta       table = iota // state row, cluster row, checkpoints; not part of the digest or of snapshots
+	tableSecrets                 // account \0 name -> secret.Secret
+	tableVersions                // account \0 name \0 version id -> secret.Version
+	tableValues                  // account \0 name \0 version id -> secret.Value
+	tableKeys                    // account \0 key id -> kms.Key
+	tableByCreated               // account \0 time name -> nothing
+	tableByChanged               // the same
+	tableByAccessed              // the same, time being a day
+	tableByDeletion              // time account \0 name -> nothing
+	tableCluster                 // "cluster" -> Cluster
+	tables
+)
+
+var tableNames = [tables][]byte{
+	[]byte("meta"), []byte("secrets"), []byte("versions"), []byte("values"), []byte("keys"),
+	[]byte("by-created"), []byte("by-changed"), []byte("by-accessed"), []byte("by-deletion"), []byte("cluster"),
+}
+
+// ErrDamaged says that something stored is not what was written. The node must not serve any more.
+var ErrDamaged = errors.New("stored data is damaged")
+
+// damage is panicked with inside transactions and becomes an error that wraps ErrDamaged at their edge.
+type damage string
+
+func (t table) damaged(key []byte, what string) damage {
+	return damage(fmt.Sprintf("row %x of table %s %s", key, tableNames[t], what))
+}
+
+const sumLen = 8
+
+// sum is the checksum of a row, bound to its place.
+func (t table) sum(key, payload []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	var head [1 + binary.MaxVarintLen64]byte
+	head[0] = byte(t)
+	n := binary.PutUvarint(head[1:], uint64(len(key)))
+	_, _ = d.Write(head[:1+n])
+	_, _ = d.Write(key)
+	_, _ = d.Write(payload)
+	return d.Sum64()
+}
+
+// open verifies a stored row and returns its payload.
+func (t table) open(key, row []byte) []byte {
+	if len(row) < sumLen || t.sum(key, row[sumLen:]) != binary.BigEndian.Uint64(row) {
+		panic(t.damaged(key, "does not match its checksum"))
+	}
+	return row[sumLen:]
+}
+
+var encoding, decoding = func() (cbor.EncMode, cbor.DecMode) {
+	enc, err := cbor.CoreDetEncOptions().EncMode() // deterministic: same value, same bytes (RFC 8949, 4.2.1)
+	if err != nil {
+		panic(err)
+	}
+	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxArrayElements: 1 << 20, UTF8: cbor.UTF8DecodeInvalid}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return enc, dec
+}()
+
+func encode(v any) []byte {
+	b, err := encoding.Marshal(v)
+	if err != nil {
+		panic(err) // only for types that cannot be encoded
+	}
+	return b
+}
+
+func (t table) decode(key, payload []byte, into any) {
+	if err := decoding.Unmarshal(payload, into); err != nil {
+		panic(t.damaged(key, "can't be decoded: "+err.Error()))
+	}
+}
+
+func secretKey(account, name string) []byte {
+	b := make([]byte, 0, len(account)+1+len(name))
+	return append(append(append(b, account...), 0), name...)
+}
+
+func versionKey(account, name, id string) []byte {
+	b := make([]byte, 0, len(account)+len(name)+len(id)+2)
+	return append(append(append(append(append(b, account...), 0), name...), 0), id...)
+}
+
+func timeKey(account string, at int64, name string) []byte {
+	b := make([]byte, 0, len(account)+9+len(name))
+	b = append(append(b, account...), 0)
+	return append(binary.BigEndian.AppendUint64(b, uint64(at)), name...)
+}
+
+func deletionKey(at int64, account, name string) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 9+len(account)+len(name)), uint64(at))
+	return append(append(append(b, account...), 0), name...)
+}

@@ -1,0 +1,264 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"coffer/secret"
+)
+
+func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
+	if _, formed := w.Cluster(); formed {
+		return Outcome{}, nil
+	}
+	if err := w.put(tableKeys, secretKey(c.Key.Account, c.Key.ID), encode(c.Key)); err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{}, w.put(tableCluster, clusterKey, encode(c.Cluster))
+}
+
+func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+	if old := w.ByName(c.Ref.Account, c.Ref.Name); old != nil {
+		switch {
+		case bytes.Equal(old.LastCommand, id):
+			return created(old, c.Version), nil
+		case old.Deleted != 0:
+			return Outcome{}, secret.ErrNameScheduled
+		case c.Version != nil && w.Version(old, c.Version.ID) != nil:
+			return Outcome{}, secret.ErrConflict // perhaps the same request, made again: compare the values
+		}
+		return Outcome{}, secret.ErrExists(c.Ref.Name)
+	}
+	s := &secret.Secret{
+		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
+		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, LastCommand: id,
+	}
+	if err := s.Tag(c.Tags); err != nil {
+		return Outcome{}, err
+	}
+	if c.Version != nil {
+		if err := w.addVersion(s, c.Version, []string{secret.Current}, c.At); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return created(s, c.Version), w.putSecret(nil, s)
+}
+
+func created(s *secret.Secret, v *NewVersion) Outcome {
+	if v == nil {
+		return Outcome{}
+	}
+	return Outcome{Labels: s.LabelsOf(v.ID)}
+}
+
+// change loads the secret that ref names, lets do change it, and stores it. A command that was
+// applied before and is proposed again changes nothing.
+func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+	s := w.ByName(ref.Account, ref.Name)
+	if s == nil || s.Suffix != ref.Suffix {
+		return nil, secret.ErrConflict
+	}
+	if bytes.Equal(s.LastCommand, id) {
+		return s, nil
+	}
+	old := *s
+	s.Labels = clone(s.Labels)
+	if err := do(s); err != nil {
+		return nil, err
+	}
+	s.Changed = max(s.Changed, at)
+	s.Revision++
+	s.LastCommand = id
+	return s, w.putSecret(&old, s)
+}
+
+func clone(labels map[string]string) map[string]string {
+	m := make(map[string]string, len(labels)+1)
+	for label, id := range labels {
+		m[label] = id
+	}
+	return m
+}
+
+// live is change for a secret that is not scheduled for deletion.
+func (w *writeTx) live(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+	return w.change(ref, id, at, func(s *secret.Secret) error {
+		if s.Deleted != 0 {
+			return secret.ErrMarkedForDeletion
+		}
+		return do(s)
+	})
+}
+
+func (c *PutVersion) apply(w *writeTx, id commandID) (Outcome, error) {
+	s, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		return w.addVersion(s, &c.Version, c.Labels, c.At)
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Labels: s.LabelsOf(c.Version.ID)}, nil
+}
+
+func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		if c.Version != nil {
+			if err := w.addVersion(s, c.Version, []string{secret.Current}, c.At); err != nil {
+				return err
+			}
+		}
+		if c.Description != nil {
+			s.Description = *c.Description
+		}
+		return nil
+	})
+	return Outcome{}, err
+}
+
+// addVersion stores a version, attaches its labels and cleans up versions that no label holds.
+// The caller stores s. A version that exists is a conflict: versions are immutable.
+func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, at int64) error {
+	key := versionKey(s.Account, s.Name, v.ID)
+	if w.bucket(tableVersions).Get(key) != nil {
+		return secret.ErrConflict
+	}
+	if err := s.Attach(v.ID, labels); err != nil {
+		return err
+	}
+	if err := w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID})); err != nil {
+		return err
+	}
+	if err := w.put(tableValues, key, encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary})); err != nil {
+		return err
+	}
+	s.Versions++
+	return w.cleanUp(s, at)
+}
+
+// cleanUp removes the oldest versions without labels beyond 100, but none younger than 24 hours.
+// It looks at the versions only when one can be old enough, and at most once an hour of puts.
+func (w *writeTx) cleanUp(s *secret.Secret, at int64) error {
+	if s.Versions <= secret.MaxUnlabelled || at < s.CleanUpAt {
+		return nil
+	}
+	labelled := s.ByVersion()
+	var unlabelled []secret.Version
+	w.Versions(s, "", func(v *secret.Version) bool {
+		if _, ok := labelled[v.ID]; !ok {
+			unlabelled = append(unlabelled, *v)
+		}
+		return true
+	})
+	for _, v := range secret.Removable(unlabelled, at) {
+		if err := w.removeVersion(s, v.ID); err != nil {
+			return err
+		}
+		s.Versions--
+	}
+	const hour = 60 * 60 * 1000
+	s.CleanUpAt = at + hour
+	return nil
+}
+
+func (c *MoveLabel) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		for _, version := range []string{c.To, c.From} {
+			if version != "" && w.Version(s, version) == nil {
+				return secret.ErrNoVersion(version)
+			}
+		}
+		return s.MoveLabel(c.Label, c.From, c.To)
+	})
+	return Outcome{}, err
+}
+
+func (c *ScheduleDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		s.Deleted = c.Due
+		return nil
+	})
+	return Outcome{}, err
+}
+
+func (c *CancelDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.change(c.Ref, id, c.At, func(s *secret.Secret) error {
+		s.Deleted = 0
+		return nil
+	})
+	return Outcome{}, err
+}
+
+func (c *DeleteNow) apply(w *writeTx, _ commandID) (Outcome, error) {
+	s := w.ByName(c.Ref.Account, c.Ref.Name)
+	if s == nil || s.Suffix != c.Ref.Suffix {
+		return Outcome{}, nil
+	}
+	return Outcome{}, w.removeSecret(s)
+}
+
+func (c *TagSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error { return s.Tag(c.Tags) })
+	return Outcome{}, err
+}
+
+func (c *UntagSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		s.Untag(c.Keys)
+		return nil
+	})
+	return Outcome{}, err
+}
+
+func (c *SetPolicy) apply(w *writeTx, id commandID) (Outcome, error) {
+	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		s.Policy = c.Policy
+		return nil
+	})
+	return Outcome{}, err
+}
+
+func (c *RecordAccess) apply(w *writeTx, _ commandID) (Outcome, error) {
+	for _, a := range c.Reads {
+		s := w.ByName(a.Ref.Account, a.Ref.Name)
+		if s == nil || s.Suffix != a.Ref.Suffix {
+			continue
+		}
+		if s.AccessedDay < a.Day {
+			old := *s
+			s.AccessedDay = a.Day
+			if err := w.putSecret(&old, s); err != nil {
+				return Outcome{}, err
+			}
+		}
+		if v := w.Version(s, a.Version); v != nil && v.AccessedDay < a.Day {
+			v.AccessedDay = a.Day
+			if err := w.put(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(v)); err != nil {
+				return Outcome{}, err
+			}
+		}
+	}
+	return Outcome{}, nil
+}
+
+func (c *PurgeDue) apply(w *writeTx, _ commandID) (Outcome, error) {
+	var due []*secret.Secret
+	cursor := w.bucket(tableByDeletion).Cursor()
+	for k, row := cursor.First(); k != nil && len(due) < c.Max; k, row = cursor.Next() {
+		tableByDeletion.open(k, row)
+		if int64(binary.BigEndian.Uint64(k)) > c.At {
+			break
+		}
+		account, name, _ := bytes.Cut(k[8:], []byte{0})
+		s := w.ByName(string(account), string(name))
+		if s == nil {
+			panic(tableByDeletion.damaged(k, "names a secret that is missing"))
+		}
+		due = append(due, s)
+	}
+	for _, s := range due {
+		if err := w.removeSecret(s); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return Outcome{Count: len(due)}, nil
+}

@@ -1,0 +1,281 @@
+package fsm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Store is the state of one node. Its methods may be called from any goroutine.
+type Store struct {
+	path     string
+	log      *slog.Logger
+	onDamage func(error)
+	closing  chan struct{}
+
+	// mu is held for reading by transactions and for writing while a restore swaps db.
+	mu sync.RWMutex
+	db *bbolt.DB
+
+	damaged atomic.Pointer[error] // set once, by fail
+	stuck   atomic.Pointer[error] // why the last commit failed, until one succeeds
+
+	position struct {
+		sync.Mutex
+		state
+		moved chan struct{} // closed and replaced when state changes
+	}
+}
+
+// state is how far this node has applied the log.
+type state struct {
+	index, term, digest uint64
+}
+
+// File is the name of the store's file in a data directory.
+const File = "state.db"
+
+var stateKey = []byte("state")
+
+// Options of a store.
+type Options struct {
+	Log *slog.Logger
+	// OnDamage is called once, with what is damaged, as soon as it is found.
+	OnDamage func(error)
+}
+
+// Open opens or creates the store in directory dir. A new file is created, synced and renamed into
+// place, since a power failure while bbolt makes one can leave it broken (etcd-io/bbolt#567).
+func Open(dir string, o Options) (*Store, error) {
+	path := filepath.Join(dir, File)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := createStore(path); err != nil {
+			return nil, fmt.Errorf("create the state store: %w", err)
+		}
+	}
+	s := &Store{path: path, log: o.Log, onDamage: o.OnDamage, closing: make(chan struct{})}
+	s.position.moved = make(chan struct{})
+	db, st, err := openDB(path)
+	if err != nil {
+		return nil, err
+	}
+	s.db = db
+	s.position.state = st
+	return s, nil
+}
+
+func boltOptions() *bbolt.Options {
+	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType}
+}
+
+func openDB(path string) (db *bbolt.DB, st state, err error) {
+	defer recoverDamage(&err)
+	db, err = bbolt.Open(path, 0o600, boltOptions())
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, st, errors.New("the data directory is in use by another process: stop that one first")
+	} else if err != nil {
+		return nil, st, fmt.Errorf("%w: the state store can't be opened: %w", ErrDamaged, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		for _, name := range tableNames {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("%w: the state store has no table %s", ErrDamaged, name)
+			}
+		}
+		st = readState(tx)
+		return nil
+	})
+	if err != nil {
+		_ = db.Close()
+	}
+	return db, st, err
+}
+
+func readState(tx *bbolt.Tx) state {
+	row := tx.Bucket(tableNames[tableMeta]).Get(stateKey)
+	if row == nil {
+		panic(tableMeta.damaged(stateKey, "is missing"))
+	}
+	p := tableMeta.open(stateKey, row)
+	if len(p) != 24 {
+		panic(tableMeta.damaged(stateKey, "has the wrong length"))
+	}
+	return state{binary.BigEndian.Uint64(p), binary.BigEndian.Uint64(p[8:]), binary.BigEndian.Uint64(p[16:])}
+}
+
+func (st state) row() []byte {
+	b := make([]byte, 0, 24)
+	b = binary.BigEndian.AppendUint64(b, st.index)
+	b = binary.BigEndian.AppendUint64(b, st.term)
+	return seal(tableMeta, stateKey, binary.BigEndian.AppendUint64(b, st.digest))
+}
+
+// seal puts a row's checksum before its payload.
+func seal(t table, key, payload []byte) []byte {
+	row := make([]byte, sumLen, sumLen+len(payload))
+	binary.BigEndian.PutUint64(row, t.sum(key, payload))
+	return append(row, payload...)
+}
+
+func createStore(path string) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	db, err := newDB(temp)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(tableNames[tableMeta]).Put(stateKey, state{}.row())
+	})
+	if err := errors.Join(err, db.Sync(), db.Close()); err != nil {
+		return err
+	}
+	return Install(temp, path)
+}
+
+func newDB(path string) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, boltOptions())
+	if err != nil {
+		return nil, err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range tableNames {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		_ = db.Close()
+	}
+	return db, err
+}
+
+// Install renames a complete and synced file into place and syncs the directory.
+func Install(temp, path string) error {
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Close waits for transactions under way and closes the file.
+func (s *Store) Close() error {
+	close(s.closing)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.db.Close()
+}
+
+// recoverDamage turns what damaged pages make bbolt do (panics of its own, faults in the mapped file) and our own
+// findings into an error.
+func recoverDamage(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case damage:
+		*err = fmt.Errorf("%w: %s", ErrDamaged, string(p))
+	default:
+		*err = fmt.Errorf("%w: a page of the state store can't be read: %v", ErrDamaged, p)
+	}
+}
+
+// fail records damage: from now on every transaction is refused.
+func (s *Store) fail(err error) {
+	if s.damaged.CompareAndSwap(nil, &err) && s.onDamage != nil {
+		s.onDamage(err)
+	}
+}
+
+// Err says why the store can't take changes at the moment: damage, or a disk that refuses writes.
+func (s *Store) Err() error {
+	if err := s.damaged.Load(); err != nil {
+		return *err
+	}
+	if err := s.stuck.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// View calls fn with a read transaction over the state as it is now.
+func (s *Store) View(fn func(*Tx) error) error {
+	err := s.view(fn)
+	if errors.Is(err, ErrDamaged) {
+		s.fail(err)
+	}
+	return err
+}
+
+func (s *Store) view(fn func(*Tx) error) (err error) {
+	if err := s.damaged.Load(); err != nil {
+		return *err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recoverDamage(&err)
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	return fn(&Tx{tx: tx})
+}
+
+// Applied is the index of the last applied entry.
+func (s *Store) Applied() uint64 {
+	s.position.Lock()
+	defer s.position.Unlock()
+	return s.position.index
+}
+
+// Digest is the sum of all rows' checksums after the entry at index.
+func (s *Store) Digest() (index, digest uint64) {
+	s.position.Lock()
+	defer s.position.Unlock()
+	return s.position.index, s.position.digest
+}
+
+// WaitApplied waits until the entry at index is applied.
+func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
+	for {
+		s.position.Lock()
+		reached, moved := s.position.index >= index, s.position.moved
+		s.position.Unlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until entry %d is applied: %w", index, ctx.Err())
+		}
+	}
+}
+
+func (s *Store) moveTo(st state) {
+	s.position.Lock()
+	defer s.position.Unlock()
+	s.position.state = st
+	close(s.position.moved)
+	s.position.moved = make(chan struct{})
+}

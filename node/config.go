@@ -1,0 +1,121 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/go-json-experiment/json"
+
+	"coffer/cluster/pki"
+	"coffer/iam"
+	"coffer/kms/rootkey"
+)
+
+// Config of one node. Each field is a flag of `coffer server` of the same name, a COFFER_ variable and a key of its YAML file.
+type Config struct {
+	Data string `mapstructure:"data"` // data directory
+
+	CA   string `mapstructure:"ca"`   // certificate authority of the cluster, PEM
+	Cert string `mapstructure:"cert"` // this node's certificate, PEM; it names node and region
+	Key  string `mapstructure:"key"`  // its private key, PEM, mode 0600
+
+	Listen       string `mapstructure:"listen"`        // client port, host:port
+	Endpoint     string `mapstructure:"endpoint"`      // URL that clients reach it by; of Listen if empty
+	TLSCert      string `mapstructure:"tls-cert"`      // certificate of the client port, PEM, read again when it changes
+	TLSKey       string `mapstructure:"tls-key"`       // its private key
+	InsecureHTTP bool   `mapstructure:"insecure-http"` // allow plain HTTP beyond loopback
+
+	Peer            string `mapstructure:"peer"`             // peer port, host:port
+	PeerAdvertise   string `mapstructure:"peer-advertise"`   // host:port that others reach it by
+	Gossip          string `mapstructure:"gossip"`           // gossip port, host:port, TCP and UDP
+	GossipAdvertise string `mapstructure:"gossip-advertise"` // host:port that others reach it by
+	GossipKey       string `mapstructure:"gossip-key"`       // file with the region's gossip key, mode 0600
+
+	Join            []string `mapstructure:"join"`             // gossip addresses of other nodes
+	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
+
+	RootKey         string `mapstructure:"root-key"`         // file with the region's root key, mode 0600
+	RootCredentials string `mapstructure:"root-credentials"` // file with the account's root credentials, mode 0600
+}
+
+// Check says which field is missing or wrong.
+func (c *Config) Check() error {
+	for _, f := range []struct{ name, value string }{
+		{"data", c.Data}, {"ca", c.CA}, {"cert", c.Cert}, {"key", c.Key}, {"listen", c.Listen}, {"peer", c.Peer},
+		{"gossip", c.Gossip}, {"gossip-key", c.GossipKey}, {"root-key", c.RootKey}, {"root-credentials", c.RootCredentials},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%s is not set: give --%s, or set it in the environment or the configuration file", f.name, f.name)
+		}
+	}
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("tls-cert and tls-key belong together: set both or neither")
+	case c.BootstrapExpect < 0:
+		return fmt.Errorf("bootstrap-expect is %d: wanted the number of nodes that form the cluster", c.BootstrapExpect)
+	case c.TLSCert == "" && !c.InsecureHTTP && !loopback(c.Listen):
+		return fmt.Errorf("the client port %s would speak plain HTTP beyond this machine: give tls-cert and tls-key, or insecure-http if something before it speaks TLS", c.Listen)
+	case c.BootstrapExpect == 0 && len(c.Join) == 0:
+		return errors.New("neither bootstrap-expect nor join is set: this node could neither form a cluster nor find one")
+	}
+	return nil
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// secrets are what the files of a configuration hold.
+type secrets struct {
+	root        rootkey.Provider
+	credentials iam.Credentials
+	gossipKey   []byte
+	peer        *pki.Credentials
+}
+
+func (c *Config) load() (s secrets, err error) {
+	if s.root, err = rootkey.File(c.RootKey); err != nil {
+		return s, err
+	}
+	raw, err := rootkey.ReadPrivate(c.RootCredentials)
+	if err != nil {
+		return s, fmt.Errorf("root credentials: %w", err)
+	}
+	if json.Unmarshal(raw, &s.credentials) != nil {
+		return s, fmt.Errorf("the root credentials file %s is not the JSON that `coffer keygen root-credentials` writes", c.RootCredentials)
+	}
+	if err := s.credentials.Check(); err != nil {
+		return s, fmt.Errorf("the root credentials file %s: %w", c.RootCredentials, err)
+	}
+	if s.gossipKey, err = rootkey.ReadPrivate(c.GossipKey); err != nil {
+		return s, fmt.Errorf("gossip key: %w", err)
+	}
+	if len(s.gossipKey) < 32 {
+		return s, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key` writes them", c.GossipKey, len(s.gossipKey))
+	}
+	s.peer, err = pki.Load(c.CA, c.Cert, c.Key)
+	if err == nil && s.peer.Identity.Role != pki.Node {
+		err = fmt.Errorf("the certificate %s is for %s %s: a node needs one of `coffer pki node`", c.Cert, s.peer.Identity.Role, s.peer.Identity.ID)
+	}
+	return s, err
+}
+
+// damagedFile marks a data directory that must not be used again.
+const damagedFile = "DAMAGED"
+
+func checkDamaged(dir string) error {
+	what, err := os.ReadFile(dir + "/" + damagedFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf("the data of this node was found damaged and it must be rebuilt from the others: remove the contents of its data directory and start it again; it then takes everything from the leader anew. A cluster of one node is rebuilt from a snapshot. What was found: %s", what)
+}

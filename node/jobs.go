@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"coffer/fsm"
+)
+
+// How often the background jobs run.
+const (
+	purgeInterval   = 5 * time.Second
+	accessInterval  = 5 * time.Second
+	compareInterval = time.Minute
+	scrubInterval   = time.Hour
+)
+
+func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
+	job := func(interval time.Duration, do func(context.Context)) {
+		g.Go(func() error {
+			tick := time.NewTicker(interval)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					do(ctx)
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		})
+	}
+	job(purgeInterval, n.purge)
+	job(accessInterval, func(ctx context.Context) {
+		if err := n.service.FlushAccess(ctx); err != nil {
+			n.log.Debug("last access dates wait for a leader", "error", err)
+		}
+	})
+	job(compareInterval, n.compare)
+	g.Go(func() error { n.scrub(ctx); return nil })
+	job(scrubInterval, n.scrub)
+}
+
+// purge deletes, on the leader, the secrets whose recovery window is over.
+func (n *Node) purge(ctx context.Context) {
+	if !n.cluster.IsLeader() {
+		return
+	}
+	purged, err := n.service.Purge(ctx)
+	if err != nil {
+		n.log.Warn("secrets whose recovery window is over could not be deleted yet", "error", err)
+	} else if purged > 0 {
+		n.log.Info("secrets deleted at the end of their recovery window", "count", purged)
+	}
+}
+
+// compare compares, on the leader, the nodes' states.
+func (n *Node) compare(ctx context.Context) {
+	if !n.cluster.IsLeader() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareInterval/2)
+	defer cancel()
+	report, err := n.cluster.CompareDigests(ctx)
+	switch {
+	case err != nil:
+		n.log.Debug("the nodes' states could not be compared", "error", err)
+	case report.Unclear:
+		n.log.Error("the nodes' states differ and no majority agrees: stop the cluster and restore a snapshot", "index", report.Index, "digests", report.Digests)
+	case len(report.Differ) > 0:
+		n.log.Error("nodes whose state differs from the majority's were told to stop", "index", report.Index, "nodes", report.Differ)
+	}
+}
+
+// scrub verifies everything that is stored.
+func (n *Node) scrub(ctx context.Context) {
+	rows, err := n.store.Scrub(ctx)
+	if err != nil && !errors.Is(err, fsm.ErrDamaged) { // damage is reported by the store
+		n.log.Warn("stored data could not be verified", "error", err)
+		return
+	}
+	n.log.Debug("stored data verified", "rows", rows)
+}

@@ -1,0 +1,295 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"coffer/cluster"
+	"coffer/fsm"
+	"coffer/httpapi"
+	"coffer/kms"
+	sm "coffer/secretsmanager"
+)
+
+// Options are what a node is given besides its configuration.
+type Options struct {
+	Log *slog.Logger
+	Now func() time.Time
+	// Die ends the process at once, since its data is damaged.
+	Die func(error)
+}
+
+// Node is a running node.
+type Node struct {
+	config   Config
+	secrets  secrets
+	options  Options
+	log      *slog.Logger
+	store    *fsm.Store
+	cluster  *cluster.Cluster
+	service  *sm.Service
+	server   *httpapi.Server
+	listener net.Listener
+	stopping chan struct{}
+}
+
+// Info is what a node writes into its data directory when it listens.
+type Info struct {
+	ID       string `json:"id"`
+	PID      int    `json:"pid"`
+	Endpoint string `json:"endpoint"`
+	Peer     string `json:"peer"`
+	Gossip   string `json:"gossip"`
+}
+
+// InfoFile is the name of Info's file in a data directory.
+const InfoFile = "node.json"
+
+// Start brings a node up: it listens when Start returns, and Run serves until it is told to stop.
+func Start(c Config, o Options) (_ *Node, err error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, options: o, stopping: make(chan struct{})}
+	if err := checkDamaged(c.Data); err != nil {
+		return nil, err
+	}
+	if n.secrets, err = c.load(); err != nil {
+		return nil, err
+	}
+	id := n.secrets.peer.Identity
+	n.log = o.Log.With("node", id.ID, "region", id.Region)
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("create the data directory: %w", err)
+	}
+	_ = os.Remove(filepath.Join(c.Data, InfoFile)) // of the last run
+	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged}); err != nil {
+		return nil, n.mark(err)
+	}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if err := n.checkState(); err != nil {
+		return nil, err
+	}
+	if n.listener, err = n.listen(); err != nil {
+		return nil, err
+	}
+	if c.Endpoint == "" {
+		n.config.Endpoint = n.scheme() + "://" + n.listener.Addr().String()
+	}
+	registry := prometheus.NewRegistry()
+	n.cluster, err = cluster.Start(cluster.Config{
+		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
+		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
+		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
+		RootKeyID: n.secrets.root.ID(), OnLeader: n.onLeader, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
+	})
+	if err != nil {
+		return nil, n.mark(err)
+	}
+	n.service = sm.New(sm.Config{
+		Region: id.Region, Store: n.store, Cluster: n.cluster, Root: n.secrets.root, Now: o.Now, Random: rand.Reader,
+	})
+	n.server = httpapi.New(httpapi.Config{
+		Region: id.Region, Service: n.service, Keys: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
+	})
+	n.registerMetrics(registry)
+	return n, n.writeInfo()
+}
+
+// checkState refuses to start over a state that this node's root key, region or account does not fit.
+func (n *Node) checkState() error {
+	var c fsm.Cluster
+	var formed bool
+	err := n.store.View(func(tx *fsm.Tx) error {
+		c, formed = tx.Cluster()
+		return nil
+	})
+	if err != nil || !formed {
+		return err
+	}
+	return n.fits(c)
+}
+
+func (n *Node) fits(c fsm.Cluster) error {
+	switch id := n.secrets.peer.Identity; {
+	case c.Region != id.Region:
+		return fmt.Errorf("the stored state is of region %s, this node's certificate is for %s", c.Region, id.Region)
+	case c.Account != n.secrets.credentials.AccountID:
+		return fmt.Errorf("the stored state is of account %s, the root credentials are of %s", c.Account, n.secrets.credentials.AccountID)
+	case c.RootKeyID != n.secrets.root.ID():
+		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: wanted the key with id %s, found %s in %s", c.RootKeyID, n.secrets.root.ID(), n.config.RootKey)
+	}
+	return nil
+}
+
+// checkRestore decides whether an archive can become this cluster's state: whole, of this region and
+// account, and encrypted under this root key.
+func (n *Node) checkRestore(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, err := fsm.ReadSnapshot(f, nil)
+	if err != nil {
+		return err
+	}
+	return n.fits(sum.Header.Cluster)
+}
+
+// onLeader forms the state of a new cluster: who it is, and its default key.
+func (n *Node) onLeader(ctx context.Context) error {
+	formed := false
+	if err := n.store.View(func(tx *fsm.Tx) error { _, formed = tx.Cluster(); return nil }); err != nil || formed {
+		return err
+	}
+	now := n.options.Now().UnixMilli()
+	account := n.secrets.credentials.AccountID
+	key, err := kms.NewKey(ctx, n.secrets.root, account, kms.DefaultAlias, now, rand.Reader)
+	if err != nil {
+		return err
+	}
+	id := uuid.New()
+	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
+		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
+		RootKeyID: n.secrets.root.ID(), Created: now, DefaultKeyID: key.ID,
+	}}))
+	return err
+}
+
+// ready says why this node can't serve reads and writes.
+func (n *Node) ready() error {
+	select {
+	case <-n.stopping:
+		return errors.New("this node is stopping")
+	default:
+	}
+	if err := n.cluster.Ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return n.service.Warm(ctx)
+}
+
+func (n *Node) scheme() string {
+	if n.config.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+func (n *Node) listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", n.config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	if n.config.TLSCert == "" {
+		return l, nil
+	}
+	certs := &reloadingCert{certFile: n.config.TLSCert, keyFile: n.config.TLSKey, log: n.log}
+	if _, err := certs.get(nil); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("the client port's certificate: %w", err)
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}), nil
+}
+
+func (n *Node) writeInfo() error {
+	peer, gossip := n.cluster.Addresses()
+	b, err := json.Marshal(Info{n.secrets.peer.Identity.ID, os.Getpid(), n.config.Endpoint, peer, gossip})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(n.config.Data, InfoFile)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// drainTimeout bounds how long a stopping node waits for requests in flight.
+const drainTimeout = 20 * time.Second
+
+// Run serves until ctx ends, then stops in order: it says that it is not ready, hands over leadership,
+// finishes requests in flight, and closes everything.
+func (n *Node) Run(ctx context.Context) error {
+	jobs, stopJobs := context.WithCancel(context.Background())
+	defer stopJobs()
+	var g errgroup.Group
+	g.Go(func() error { return n.server.Serve(n.listener) })
+	n.startJobs(jobs, &g)
+	n.log.Info("serving", "endpoint", n.config.Endpoint)
+
+	served := make(chan error, 1)
+	go func() { served <- g.Wait() }()
+	select {
+	case <-ctx.Done():
+	case err := <-served:
+		n.close()
+		return err
+	}
+	n.log.Info("stopping")
+	close(n.stopping)
+	n.cluster.StepDown()
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	flush, cancelFlush := context.WithTimeout(drain, time.Second)
+	defer cancelFlush()
+	if err := n.service.FlushAccess(flush); err != nil {
+		n.log.Warn("stopping", "error", err)
+	}
+	err := n.server.Shutdown(drain)
+	stopJobs()
+	err = errors.Join(err, <-served)
+	n.close()
+	n.log.Info("stopped")
+	return err
+}
+
+func (n *Node) close() {
+	if n.cluster != nil {
+		n.cluster.Stop()
+	}
+	if n.listener != nil {
+		_ = n.listener.Close()
+	}
+	if err := n.store.Close(); err != nil {
+		n.log.Warn("close the state store", "error", err)
+	}
+}
+
+// damaged marks the data directory, so that it is not used again, and ends the process: nothing of what it
+// holds may be served.
+func (n *Node) damaged(err error) {
+	n.options.Die(n.mark(err))
+}
+
+func (n *Node) mark(err error) error {
+	if !errors.Is(err, fsm.ErrDamaged) {
+		return err
+	}
+	path := filepath.Join(n.config.Data, damagedFile)
+	what := fmt.Sprintf("%s: %v\n", n.options.Now().UTC().Format(time.RFC3339), err)
+	if writeErr := os.WriteFile(path, []byte(what), 0o600); writeErr != nil {
+		return errors.Join(err, writeErr)
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+package secret
+
+// Attach puts labels on the new version id, moving each away from the version that had it.
+// The first version with a value is current whatever was asked. Whoever loses AWSCURRENT becomes
+// AWSPREVIOUS (API reference, PutSecretValue). It fails with KindLimitExceeded above 20 labels.
+func (s *Secret) Attach(id string, labels []string) error {
+	current := !s.HasValue()
+	count := map[string]bool{}
+	for _, label := range labels {
+		current = current || label == Current
+		count[label] = true
+	}
+	if current {
+		count[Current] = true
+	}
+	if len(count) > MaxLabelsPerVersion {
+		return tooManyLabels()
+	}
+	for _, label := range labels {
+		if label != Current {
+			s.set(label, id)
+		}
+	}
+	if current {
+		s.promote(id)
+	}
+	return nil
+}
+
+// promote makes version id the current one. The version that was current becomes AWSPREVIOUS;
+// every other label stays where it is.
+func (s *Secret) promote(id string) {
+	old := s.Labels[Current]
+	s.set(Current, id)
+	if old != "" && old != id {
+		s.set(Previous, old)
+	}
+}
+
+func (s *Secret) set(label, id string) {
+	if s.Labels == nil {
+		s.Labels = map[string]string{}
+	}
+	s.Labels[label] = id
+}
+
+// MoveLabel is UpdateSecretVersionStage: it takes label from version from and puts it on version to.
+// Either may be empty, not both. from must name the version that has the label; AWSCURRENT can be
+// moved, never removed. Whether version to exists is the caller's to check.
+func (s *Secret) MoveLabel(label, from, to string) error {
+	on := s.Labels[label]
+	switch {
+	case from == "" && to == "":
+		return Errorf(KindInvalidParameter, "You must specify MoveToVersionId, RemoveFromVersionId, or both.")
+	case on != "" && from == "":
+		return Errorf(KindInvalidParameter, "The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you must explicitly reference that version in RemoveFromVersionId.", label, on)
+	case on != from:
+		return Errorf(KindInvalidParameter, "The staging label %s is not attached to version %s, which RemoveFromVersionId names.", label, from)
+	case to == "" && label == Current:
+		return Errorf(KindInvalidParameter, "You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
+	case to == "":
+		delete(s.Labels, label)
+		return nil
+	case label == Current:
+		// A version that becomes current gives AWSPREVIOUS to the old one, so it never gains more than one label.
+		if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion && s.Labels[Previous] != to {
+			return tooManyLabels()
+		}
+		s.promote(to)
+		return nil
+	}
+	if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion {
+		return tooManyLabels()
+	}
+	s.set(label, to)
+	return nil
+}
+
+func tooManyLabels() *Error {
+	return Errorf(KindLimitExceeded, "A version can have at most %d staging labels.", MaxLabelsPerVersion)
+}

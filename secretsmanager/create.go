@@ -1,0 +1,183 @@
+package secretsmanager
+
+import (
+	"context"
+	"strings"
+
+	"coffer/fsm"
+	"coffer/kms"
+	"coffer/secret"
+)
+
+// valueInput are the members that carry a value, common to the operations that take one.
+type valueInput struct {
+	ClientRequestToken *string `json:"ClientRequestToken"`
+	SecretBinary       *[]byte `json:"SecretBinary"`
+	SecretString       *string `json:"SecretString"`
+}
+
+func (in *valueInput) check(c *checks) {
+	c.token(in.ClientRequestToken)
+	if in.SecretBinary != nil {
+		c.size("SecretBinary", true, len(*in.SecretBinary))
+	}
+	if in.SecretString != nil {
+		c.size("SecretString", true, len(*in.SecretString))
+	}
+}
+
+// value is the value in the input, nil if there is none. A value needs a token to be its version's id.
+func (in *valueInput) value() (*plaintext, error) {
+	var p *plaintext
+	switch {
+	case in.SecretBinary != nil && in.SecretString != nil:
+		return nil, secret.Errorf(secret.KindInvalidParameter, "You can't specify both a binary secret value and a string secret value in the same secret.")
+	case in.SecretBinary != nil:
+		p = &plaintext{*in.SecretBinary, true}
+	case in.SecretString != nil:
+		p = &plaintext{[]byte(*in.SecretString), false}
+	default:
+		return nil, nil
+	}
+	if in.ClientRequestToken == nil {
+		return nil, secret.ErrNoToken
+	}
+	return p, nil
+}
+
+// CreateSecretInput is the input of CreateSecret.
+type CreateSecretInput struct {
+	valueInput
+	Name                        *string         `json:"Name"`
+	Description                 *string         `json:"Description"`
+	KmsKeyID                    *string         `json:"KmsKeyId"`
+	Tags                        []Tag           `json:"Tags"`
+	AddReplicaRegions           []ReplicaRegion `json:"AddReplicaRegions"`
+	ForceOverwriteReplicaSecret *bool           `json:"ForceOverwriteReplicaSecret"`
+	Type                        *string         `json:"Type"`
+}
+
+// VersionOutput says which version of which secret a write made.
+type VersionOutput struct {
+	ARN       string  `json:"ARN"`
+	Name      string  `json:"Name"`
+	VersionID *string `json:"VersionId,omitzero"`
+}
+
+// CreateSecret makes a secret, with a first version if the input has a value.
+func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*VersionOutput, error) {
+	var c checks
+	c.required("Name", in.Name != nil)
+	c.length("Name", in.Name, 1, secret.MaxName)
+	c.length("Description", in.Description, 0, 2048)
+	c.length("KmsKeyId", in.KmsKeyID, 0, 2048)
+	c.length("Type", in.Type, 0, 256)
+	c.tags(in.Tags)
+	in.check(&c)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	value, err := in.value()
+	tags, tagErr := toTags(in.Tags)
+	switch {
+	case err != nil:
+		return nil, err
+	case tagErr != nil:
+		return nil, tagErr
+	case !secret.ValidName(*in.Name):
+		return nil, secret.ErrInvalidName
+	case len(in.AddReplicaRegions) > 0:
+		return nil, notYet("AddReplicaRegions", noReplication)
+	case isTrue(in.ForceOverwriteReplicaSecret):
+		return nil, notYet("ForceOverwriteReplicaSecret", noReplication)
+	case deref(in.Type) != "":
+		return nil, notYet("Type", noExternal)
+	}
+	suffix, err := secret.Suffix(s.random)
+	if err != nil {
+		return nil, err
+	}
+	out := &VersionOutput{Name: *in.Name}
+	if value != nil {
+		out.VersionID = in.ClientRequestToken
+	}
+	_, err = s.write(ctx, func(v *view) (fsm.Command, error) {
+		if err := v.checkKey(in.KmsKeyID); err != nil {
+			return nil, err
+		}
+		if old := v.ByName(v.account, *in.Name); old != nil {
+			return nil, v.createdBefore(old, in.ClientRequestToken, value, out)
+		}
+		ref := fsm.Ref{Account: v.account, Name: *in.Name, Suffix: suffix}
+		out.ARN = secret.ARN(s.region, ref.Account, ref.Name, ref.Suffix)
+		command := &fsm.CreateSecret{Ref: ref, At: s.millis(), Description: deref(in.Description), Tags: tags}
+		if value != nil {
+			if command.Version, err = v.seal(out.ARN, *in.ClientRequestToken, *value); err != nil {
+				return nil, err
+			}
+		}
+		return command, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+const (
+	noReplication = "this cluster does not replicate secrets between regions"
+	noRotation    = "this cluster does not rotate secrets"
+	noExternal    = "managed external secrets are not offered here"
+)
+
+// createdBefore decides a CreateSecret whose name is taken: the same request made again is answered as
+// the first time.
+func (v *view) createdBefore(old *secret.Secret, token *string, value *plaintext, out *VersionOutput) error {
+	if old.Deleted != 0 {
+		return secret.ErrNameScheduled
+	}
+	if value == nil {
+		return secret.ErrExists(old.Name)
+	}
+	same, err := v.sameVersion(old, *token, *value)
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return secret.ErrExists(old.Name)
+	}
+	out.ARN = v.arn(old)
+	return nil
+}
+
+// sameVersion reports whether s has a version with the id and the same content. One with other content
+// is refused: a version never changes.
+func (v *view) sameVersion(s *secret.Secret, id string, value plaintext) (bool, error) {
+	if v.Version(s, id) == nil {
+		return false, nil
+	}
+	sealed := v.Value(s, id)
+	if sealed == nil {
+		return false, secret.ErrTokenInUse(id, v.arn(s))
+	}
+	old, err := v.open(v.arn(s), id, sealed)
+	if err != nil {
+		return false, err
+	}
+	if !old.equal(value) {
+		return false, secret.ErrTokenInUse(id, v.arn(s))
+	}
+	return true, nil
+}
+
+// checkKey accepts the default key in each form in which AWS lets a key be named.
+func (v *view) checkKey(id *string) error {
+	named := deref(id)
+	arn := "arn:aws:kms:" + v.s.region + ":" + v.account + ":"
+	named = strings.TrimPrefix(named, arn)
+	switch strings.TrimPrefix(named, "key/") {
+	case "", kms.DefaultAlias, v.cluster.DefaultKeyID:
+		return nil
+	}
+	return secret.Errorf(secret.KindEncryption, "Secrets Manager can't encrypt the protected secret text using the provided KMS key: there is no such key here. The key of this region is %s.", kms.DefaultAlias)
+}

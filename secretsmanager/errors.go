@@ -1,0 +1,74 @@
+package secretsmanager
+
+import (
+	"errors"
+	"net/http"
+
+	"coffer/fsm"
+	"coffer/iam"
+	"coffer/secret"
+)
+
+// APIError is an error as a client of the AWS API sees it.
+type APIError struct {
+	Code    string
+	Message string
+	Status  int
+}
+
+func (e *APIError) Error() string { return e.Code + ": " + e.Message }
+
+// The one table from what went wrong to AWS error codes.
+var (
+	secretCodes = map[secret.Kind]string{
+		secret.KindNotFound:         "ResourceNotFoundException",
+		secret.KindExists:           "ResourceExistsException",
+		secret.KindInvalidParameter: "InvalidParameterException",
+		secret.KindInvalidRequest:   "InvalidRequestException",
+		secret.KindLimitExceeded:    "LimitExceededException",
+		secret.KindInvalidNextToken: "InvalidNextTokenException",
+		secret.KindMalformedPolicy:  "MalformedPolicyDocumentException",
+		secret.KindPublicPolicy:     "PublicPolicyException",
+		secret.KindValidation:       "ValidationException",
+		secret.KindEncryption:       "EncryptionFailure",
+		secret.KindDecryption:       "DecryptionFailure",
+	}
+	iamCodes = map[iam.Kind]string{
+		iam.KindMissingToken:        "MissingAuthenticationTokenException",
+		iam.KindIncompleteSignature: "IncompleteSignatureException",
+		iam.KindUnrecognizedClient:  "UnrecognizedClientException",
+		iam.KindInvalidSignature:    "InvalidSignatureException",
+	}
+)
+
+// Errors of the protocol itself.
+var (
+	ErrUnknownOperation = &APIError{"UnknownOperationException", "The operation that X-Amz-Target names does not exist here.", http.StatusBadRequest}
+	ErrTooLarge         = &APIError{"SerializationException", "The request is larger than any valid request.", http.StatusBadRequest}
+)
+
+// ErrSerialization is a body that can't be read as the operation's input. what says where, and never what was sent.
+func ErrSerialization(what string) *APIError {
+	return &APIError{"SerializationException", what, http.StatusBadRequest}
+}
+
+// ToAPIError maps any error to what the client sees. What went wrong inside is not told to clients.
+func ToAPIError(err error) *APIError {
+	var api *APIError
+	var refused *secret.Error
+	var denied *iam.Error
+	var unavailable *UnavailableError
+	switch {
+	case errors.As(err, &api):
+		return api
+	case errors.As(err, &refused) && secretCodes[refused.Kind] != "":
+		return &APIError{secretCodes[refused.Kind], refused.Message, http.StatusBadRequest}
+	case errors.As(err, &denied):
+		return &APIError{iamCodes[denied.Kind], denied.Message, http.StatusBadRequest}
+	case errors.Is(err, fsm.ErrDamaged):
+		return &APIError{"ServiceUnavailableException", "This node found its stored data damaged and has stopped serving. Ask another node.", http.StatusServiceUnavailable}
+	case errors.As(err, &unavailable):
+		return &APIError{"ServiceUnavailableException", unavailable.Message, http.StatusServiceUnavailable}
+	}
+	return &APIError{"InternalServiceError", "An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
+}
