@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"coffer/internal/testcluster"
+)
+
+// signer signs requests of one access key and day (SigV4); its key is derived once.
+type signer struct {
+	accessKey, scope, date string
+	key                    []byte
+}
+
+func newSigner(accessKey, secret string, now time.Time) *signer {
+	s := &signer{accessKey: accessKey, date: now.UTC().Format("20060102")}
+	s.key = []byte("AWS4" + secret)
+	for _, part := range []string{s.date, testcluster.Region, "secretsmanager", "aws4_request"} {
+		s.key = mac(s.key, part)
+	}
+	s.scope = s.date + "/" + testcluster.Region + "/secretsmanager/aws4_request"
+	return s
+}
+
+func mac(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
+const signedHeaders = "content-type;host;x-amz-date;x-amz-target"
+
+// request is a whole signed HTTP request.
+func (s *signer) request(host, operation string, body []byte, now time.Time) []byte {
+	at := now.UTC().Format("20060102T150405Z")
+	target := "secretsmanager." + operation
+	sum := sha256.Sum256(body)
+	canonical := sha256.Sum256([]byte("POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + host + "\nx-amz-date:" + at +
+		"\nx-amz-target:" + target + "\n\n" + signedHeaders + "\n" + hex.EncodeToString(sum[:])))
+	signature := hex.EncodeToString(mac(s.key, "AWS4-HMAC-SHA256\n"+at+"\n"+s.scope+"\n"+hex.EncodeToString(canonical[:])))
+	return fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Date: %s\r\nX-Amz-Target: %s\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s\r\nContent-Length: %d\r\n\r\n%s",
+		host, at, target, s.accessKey, s.scope, signedHeaders, signature, len(body), body)
+}
+
+// load is a closed loop of workers, each with a connection that it keeps.
+type load struct {
+	endpoints []string // worker i uses endpoint i mod n
+	signer    *signer
+	workers   int
+	duration  time.Duration
+	pids      []int
+	operation string
+	body      func(worker, i int) []byte
+	count     int // stop after so many requests in all; 0 goes by duration
+}
+
+// result of a load. CPU is that of the server processes, user and system, a request.
+type result struct {
+	rate, cpu float64 // requests/s, µs
+	p50, p99  time.Duration
+	errors    int
+	requests  int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%7.0f/s   p50 %7.3f ms   p99 %7.3f ms   %6.1f µs CPU   %d errors", r.rate, ms(r.p50), ms(r.p99), r.cpu, r.errors)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (l load) run(ctx context.Context) (result, error) {
+	before, err := cpuOf(l.pids)
+	if err != nil {
+		return result{}, err
+	}
+	type tally struct {
+		took   []time.Duration
+		errors int
+		err    error
+	}
+	tallies := make([]tally, l.workers)
+	start := time.Now()
+	var wg sync.WaitGroup
+	for w := range l.workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			t := &tallies[w]
+			endpoint, err := url.Parse(l.endpoints[w%len(l.endpoints)])
+			if err != nil {
+				t.err = err
+				return
+			}
+			conn, err := net.Dial("tcp", endpoint.Host)
+			if err != nil {
+				t.err = err
+				return
+			}
+			defer conn.Close()
+			in := bufio.NewReaderSize(conn, 16<<10)
+			for i := 0; ctx.Err() == nil; i++ {
+				now := time.Now()
+				if l.count > 0 && i*l.workers+w >= l.count || l.count == 0 && now.Sub(start) > l.duration {
+					return
+				}
+				if _, err := conn.Write(l.signer.request(endpoint.Host, l.operation, l.body(w, i), now)); err != nil {
+					t.err = err
+					return
+				}
+				resp, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.err = err
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.err = err
+					return
+				}
+				if resp.StatusCode != http.StatusOK {
+					if t.errors++; t.errors == 1 {
+						fmt.Fprintf(os.Stderr, "error: %d %s\n", resp.StatusCode, body)
+					}
+				}
+				t.took = append(t.took, time.Since(now))
+			}
+		}()
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	after, err := cpuOf(l.pids)
+	if err != nil {
+		return result{}, err
+	}
+	var all []time.Duration
+	r := result{}
+	for _, t := range tallies {
+		if t.err != nil {
+			return r, t.err
+		}
+		all = append(all, t.took...)
+		r.errors += t.errors
+	}
+	if len(all) == 0 {
+		return r, errors.New("no request was made")
+	}
+	slices.Sort(all)
+	r.requests = len(all)
+	r.rate = float64(len(all)) / elapsed.Seconds()
+	r.p50, r.p99 = all[len(all)/2], all[len(all)*99/100]
+	r.cpu = float64((after - before).Microseconds()) / float64(len(all))
+	return r, nil
+}
+
+// cpuOf is the CPU time that processes have used, user and system (proc(5), 1/100 s).
+func cpuOf(pids []int) (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		for _, f := range fields[11:13] {
+			ticks, err := strconv.ParseInt(f, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += time.Duration(ticks) * 10 * time.Millisecond
+		}
+	}
+	return sum, nil
+}
+
+// anonymous is a process's anonymous memory in MiB.
+func anonymous(pid int) (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			kib, err := strconv.Atoi(strings.Fields(rest)[0])
+			return float64(kib) / 1024, err
+		}
+	}
+	return 0, errors.New("no RssAnon")
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}

@@ -1,0 +1,324 @@
+// Package testcluster runs real `coffer server` processes on loopback for tests and benchmarks: it makes
+// their keys and certificates, starts, pauses, kills and replaces nodes, and hands out SDK clients.
+package testcluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"coffer/cluster/pki"
+	"coffer/iam"
+	"coffer/kms/rootkey"
+)
+
+// Region is the region of every test cluster.
+const Region = "us-east-1"
+
+// Cluster is a region's nodes, running or not.
+type Cluster struct {
+	Dir         string
+	Binary      string
+	Credentials iam.Credentials
+	Nodes       []*Node
+	expect      int
+	extraArgs   []string
+}
+
+// Node is one node and its process.
+type Node struct {
+	ID       string
+	Endpoint string
+	Data     string
+	Log      string
+
+	cluster              *Cluster
+	listen, peer, gossip string
+	wrap                 []string
+
+	mu   sync.Mutex // guards below
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Build builds the coffer binary into dir.
+func Build(ctx context.Context, dir string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "coffer")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/coffer")
+	cmd.Dir = filepath.Dir(strings.TrimSpace(string(root)))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build coffer: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// New prepares a cluster of nodes in dir, and starts none. extraArgs go to every `coffer server`.
+func New(dir, binary string, nodes int, extraArgs ...string) (*Cluster, error) {
+	c := &Cluster{Dir: dir, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), expect: nodes, extraArgs: extraArgs}
+	creds, err := json.Marshal(c.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(
+		pki.CreateAuthority(c.path("ca"), time.Now()),
+		os.WriteFile(c.path("root-key"), rootkey.Generate(), 0o600),
+		os.WriteFile(c.path("gossip-key"), rootkey.Generate(), 0o600),
+		os.WriteFile(c.path("credentials"), creds, 0o600),
+		pki.Issue(c.path("ca"), c.path("operator"), pki.Identity{Role: pki.Operator, Region: Region, ID: "test"}, time.Now()),
+	); err != nil {
+		return nil, err
+	}
+	for range nodes {
+		if _, err := c.Add(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Cluster) path(parts ...string) string {
+	return filepath.Join(append([]string{c.Dir}, parts...)...)
+}
+
+// Add prepares one more node.
+func (c *Cluster) Add() (*Node, error) {
+	n := &Node{ID: fmt.Sprintf("n%d", len(c.Nodes)+1), cluster: c}
+	n.Data, n.Log = c.path(n.ID, "data"), c.path(n.ID, "log")
+	if err := pki.Issue(c.path("ca"), c.path(n.ID), pki.Identity{Role: pki.Node, Region: Region, ID: n.ID}, time.Now()); err != nil {
+		return nil, err
+	}
+	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		*addr = l.Addr().String()
+		defer l.Close()
+	}
+	n.Endpoint = "http://" + n.listen
+	c.Nodes = append(c.Nodes, n)
+	return n, nil
+}
+
+// Start starts all nodes and waits until they are ready.
+func (c *Cluster) Start(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return c.AwaitReady(ctx)
+}
+
+// AwaitReady waits until every node is ready.
+func (c *Cluster) AwaitReady(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close kills what still runs.
+func (c *Cluster) Close() {
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+}
+
+// Leader finds the node that leads.
+func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
+	var leader *Node
+	err := Eventually(ctx, "a leader", func() error {
+		for _, n := range c.Nodes {
+			if v, err := n.Metric("coffer_raft_leader"); err == nil && v == "1" {
+				leader = n
+				return nil
+			}
+		}
+		return errors.New("no node leads")
+	})
+	return leader, err
+}
+
+// Eventually calls check until it succeeds; when ctx ends the last error is the answer.
+func Eventually(ctx context.Context, what string, check func() error) error {
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waited for %s: %w", what, err)
+		}
+	}
+}
+
+// Wrap makes the node's next starts run under another program, such as strace.
+func (n *Node) Wrap(args ...string) { n.wrap = args }
+
+// Start starts the node's process.
+func (n *Node) Start() error {
+	c := n.cluster
+	args := append(append([]string{}, n.wrap...), c.Binary, "server", "--data", n.Data, "--log-level", "debug",
+		"--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile), "--key", c.path(n.ID, pki.KeyFile),
+		"--listen", n.listen, "--peer", n.peer, "--gossip", n.gossip, "--gossip-key", c.path("gossip-key"),
+		"--root-key", c.path("root-key"), "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(c.expect))
+	for _, other := range c.Nodes {
+		if other != n {
+			args = append(args, "--join", other.gossip)
+		}
+	}
+	args = append(args, c.extraArgs...)
+	log, err := os.OpenFile(n.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	done := make(chan struct{})
+	if err := cmd.Start(); err != nil {
+		_ = log.Close()
+		return err
+	}
+	n.mu.Lock()
+	n.cmd, n.done = cmd, done
+	n.mu.Unlock()
+	go func() {
+		_ = cmd.Wait() // how it ended is in ProcessState
+		_ = log.Close()
+		close(done)
+	}()
+	return nil
+}
+
+func (n *Node) process() (*exec.Cmd, chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cmd, n.done
+}
+
+// PID is the node's process id.
+func (n *Node) PID() int {
+	cmd, _ := n.process()
+	return cmd.Process.Pid
+}
+
+// Signal sends a signal to the node's process.
+func (n *Node) Signal(s syscall.Signal) {
+	if cmd, _ := n.process(); cmd != nil {
+		_ = cmd.Process.Signal(s) // a process that has ended needs none
+	}
+}
+
+// Kill ends the node at once, as a crash does, and waits for its end.
+func (n *Node) Kill() {
+	n.Signal(syscall.SIGCONT)
+	n.Signal(syscall.SIGKILL)
+	n.Wait()
+}
+
+// Stop ends the node in order.
+func (n *Node) Stop() {
+	n.Signal(syscall.SIGTERM)
+	n.Wait()
+}
+
+// Wait waits for the process's end and answers its exit code.
+func (n *Node) Wait() int {
+	cmd, done := n.process()
+	if cmd == nil {
+		return 0
+	}
+	<-done
+	return cmd.ProcessState.ExitCode()
+}
+
+// Exited is closed when the process ends.
+func (n *Node) Exited() <-chan struct{} {
+	_, done := n.process()
+	return done
+}
+
+// Wipe deletes the stopped node's data.
+func (n *Node) Wipe() error { return os.RemoveAll(n.Data) }
+
+// AwaitReady waits until the node serves reads and writes.
+func (n *Node) AwaitReady(ctx context.Context) error {
+	return Eventually(ctx, n.ID+" to be ready", func() error {
+		select {
+		case <-n.Exited():
+			return fmt.Errorf("it has ended; its log:\n%s", n.LogTail())
+		default:
+		}
+		status, body, err := n.Get("/readyz")
+		if err == nil && status != http.StatusOK {
+			err = errors.New(body)
+		}
+		return err
+	})
+}
+
+var probe = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Get fetches a path of the client port.
+func (n *Node) Get(path string) (status int, body string, err error) {
+	resp, err := probe.Get(n.Endpoint + path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(resp.Body)
+	return resp.StatusCode, b.String(), err
+}
+
+// Metric reads one metric without labels.
+func (n *Node) Metric(name string) (string, error) {
+	_, body, err := n.Get("/metrics")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("no metric %s", name)
+}
+
+// LogTail is the end of the node's log.
+func (n *Node) LogTail() string {
+	b, err := os.ReadFile(n.Log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-4000):])
+}
+
+// Operate runs an operator's command of the binary against the node.
+func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
+	c := n.cluster
+	args = append(args, "--node", n.peer, "--ca", c.path("operator", pki.CAFile), "--cert", c.path("operator", pki.CertFile), "--key", c.path("operator", pki.KeyFile))
+	out, err := exec.CommandContext(ctx, c.Binary, args...).CombinedOutput()
+	return string(out), err
+}
