@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -26,6 +27,11 @@ func (s raftSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 		to = slog.LevelWarn
 	case hclog.Error:
 		to = slog.LevelError
+	}
+	for i, arg := range args {
+		if f, ok := arg.(hclog.Format); ok {
+			args[i] = fmt.Sprintf(f[0].(string), f[1:]...)
+		}
 	}
 	s.log.Log(context.Background(), to, msg, args...)
 }

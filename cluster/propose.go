@@ -31,7 +31,7 @@ const (
 const (
 	batchCommands   = 256
 	batchBytes      = 128 << 10
-	batchesInFlight = 3
+	batchesInFlight = 2
 	queuedCommands  = 1024
 )
 

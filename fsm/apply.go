@@ -1,10 +1,10 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -16,62 +16,48 @@ var _ raft.BatchingFSM = (*Store)(nil)
 // Apply applies one entry; Raft uses ApplyBatch.
 func (s *Store) Apply(l *raft.Log) any { return s.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies entries in one transaction together with the index they reach. Entries that are
-// already in the store are skipped. For each entry the answer is a []Outcome, one a command, or an error.
-//
-// A disk that refuses the commit is asked again until it takes it, since the entries are committed by
-// the region and can't be dropped; meanwhile the node can't take writes (Err). Damage is never written.
+// ApplyBatch applies entries. Entries that are already in the store are skipped. For each entry the answer
+// is a []Outcome, one a command, or an error. The rows are written to the file later, together with the
+// index they reach (Flush); until then reads find them in memory, and a crash replays them from the log.
 func (s *Store) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
-	for {
-		st, err := s.applyBatch(logs, answers)
-		if err == nil {
-			s.stuck.Store(nil)
-			if st.index != 0 {
-				s.moveTo(st)
-			}
-			return answers
-		}
-		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownCommand) {
-			s.fail(err)
-			for i := range answers {
-				answers[i] = err
-			}
-			return answers
-		}
-		err = fmt.Errorf("the disk of this node does not take writes: %w", err)
-		s.stuck.Store(&err)
-		s.log.Error("committed entries can't be stored; trying again", "error", err)
-		select {
-		case <-time.After(time.Second):
-		case <-s.closing:
-			for i := range answers {
-				answers[i] = err
-			}
-			return answers
-		}
+	if err := s.awaitRoom(); err != nil {
+		return all(answers, err)
 	}
+	if err := s.applyBatch(logs, answers); err != nil {
+		s.fail(err)
+		return all(answers, err)
+	}
+	return answers
 }
 
-func (s *Store) applyBatch(logs []*raft.Log, answers []any) (st state, err error) {
-	if err := s.damaged.Load(); err != nil {
-		return st, *err
+func all(answers []any, err error) []any {
+	for i := range answers {
+		answers[i] = err
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	return answers
+}
+
+func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
+	if err := s.damaged.Load(); err != nil {
+		return *err
+	}
 	s.position.Lock()
 	before := s.position.state
 	s.position.Unlock()
 
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer recoverDamage(&err)
-	tx, err := s.db.Begin(true)
+	s.mu.RLock()
+	tx, err := s.db.Begin(false)
+	w := &writeTx{Tx: Tx{tx: tx, layers: [3]*layer{newLayer(), s.active, s.flushing}}, digest: before.digest}
+	s.mu.RUnlock()
 	if err != nil {
-		return st, err
+		return err
 	}
 	defer func() { _ = tx.Rollback() }()
 
-	w := &writeTx{Tx: Tx{tx: tx}, digest: before.digest}
+	st := state{}
 	for i, l := range logs {
 		if l.Type != raft.LogCommand || l.Index <= before.index {
 			continue
@@ -79,19 +65,17 @@ func (s *Store) applyBatch(logs []*raft.Log, answers []any) (st state, err error
 		w.index = l.Index
 		outcomes, err := w.applyEntry(l.Data)
 		if err != nil {
-			return st, fmt.Errorf("log entry %d: %w", l.Index, err)
+			return fmt.Errorf("log entry %d: %w", l.Index, err)
 		}
 		answers[i] = outcomes
 		st.index, st.term = l.Index, l.Term
 	}
 	if st.index == 0 {
-		return st, nil
+		return nil
 	}
 	st.digest = w.digest
-	if err := tx.Bucket(tableNames[tableMeta]).Put(stateKey, st.row()); err != nil {
-		return st, err
-	}
-	return st, tx.Commit()
+	s.publish(w.layers[0], st)
+	return nil
 }
 
 func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
@@ -120,36 +104,41 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 	return outcomes, nil
 }
 
-// writeTx is the transaction of a batch. Its rows keep the digest up to date.
+// writeTx is the transaction of a batch: it writes to the first of its layers and keeps the digest up to date.
 type writeTx struct {
 	Tx
 	digest uint64
 	index  uint64
 }
 
-func (w *writeTx) put(t table, key, payload []byte) error {
-	b := w.bucket(t)
+func (w *writeTx) put(t table, key, payload []byte) {
+	row := seal(t, key, payload)
 	if t != tableMeta {
-		if old := b.Get(key); old != nil {
-			w.digest -= t.sum(key, t.open(key, old))
+		if old := w.row(t, key); old != nil {
+			w.digest -= storedSum(t, key, old)
 		}
-		w.digest += t.sum(key, payload)
+		w.digest += binary.BigEndian.Uint64(row)
 	}
-	return b.Put(key, seal(t, key, payload))
+	w.layers[0].set(t, key, row)
 }
 
-func (w *writeTx) remove(t table, key []byte) error {
-	b := w.bucket(t)
-	old := b.Get(key)
+func (w *writeTx) remove(t table, key []byte) {
+	old := w.row(t, key)
 	if old == nil {
 		panic(t.damaged(key, "is missing"))
 	}
-	w.digest -= t.sum(key, t.open(key, old))
-	return b.Delete(key)
+	w.digest -= storedSum(t, key, old)
+	w.layers[0].set(t, key, nil)
+}
+
+// storedSum is a stored row's checksum, verified.
+func storedSum(t table, key, row []byte) uint64 {
+	t.open(key, row)
+	return binary.BigEndian.Uint64(row)
 }
 
 // putSecret stores s, whose stored form until now was old (nil for a new secret), and moves its index rows.
-func (w *writeTx) putSecret(old, s *secret.Secret) error {
+func (w *writeTx) putSecret(old, s *secret.Secret) {
 	for _, index := range []struct {
 		t  table
 		at func(*secret.Secret) int64
@@ -162,53 +151,42 @@ func (w *writeTx) putSecret(old, s *secret.Secret) error {
 			if s != nil && index.at(old) == index.at(s) {
 				continue
 			}
-			if err := w.remove(index.t, timeKey(old.Account, index.at(old), old.Name)); err != nil {
-				return err
-			}
+			w.remove(index.t, timeKey(old.Account, index.at(old), old.Name))
 		}
 		if s != nil {
-			if err := w.put(index.t, timeKey(s.Account, index.at(s), s.Name), nil); err != nil {
-				return err
-			}
+			w.put(index.t, timeKey(s.Account, index.at(s), s.Name), nil)
 		}
 	}
 	if old != nil && old.Deleted != 0 {
-		if err := w.remove(tableByDeletion, deletionKey(old.Deleted, old.Account, old.Name)); err != nil {
-			return err
-		}
+		w.remove(tableByDeletion, deletionKey(old.Deleted, old.Account, old.Name))
 	}
 	if s == nil {
-		return w.remove(tableSecrets, secretKey(old.Account, old.Name))
+		w.remove(tableSecrets, secretKey(old.Account, old.Name))
+		return
 	}
 	if s.Deleted != 0 {
-		if err := w.put(tableByDeletion, deletionKey(s.Deleted, s.Account, s.Name), nil); err != nil {
-			return err
-		}
+		w.put(tableByDeletion, deletionKey(s.Deleted, s.Account, s.Name), nil)
 	}
-	return w.put(tableSecrets, secretKey(s.Account, s.Name), encode(s))
+	w.put(tableSecrets, secretKey(s.Account, s.Name), encode(s))
 }
 
 // removeSecret deletes a secret with all that belongs to it.
-func (w *writeTx) removeSecret(s *secret.Secret) error {
+func (w *writeTx) removeSecret(s *secret.Secret) {
 	var ids []string
 	w.Versions(s, "", func(v *secret.Version) bool {
 		ids = append(ids, v.ID)
 		return true
 	})
 	for _, id := range ids {
-		if err := w.removeVersion(s, id); err != nil {
-			return err
-		}
+		w.removeVersion(s, id)
 	}
-	return w.putSecret(s, nil)
+	w.putSecret(s, nil)
 }
 
-func (w *writeTx) removeVersion(s *secret.Secret, id string) error {
+func (w *writeTx) removeVersion(s *secret.Secret, id string) {
 	key := versionKey(s.Account, s.Name, id)
-	if err := w.remove(tableVersions, key); err != nil {
-		return err
-	}
-	return w.remove(tableValues, key)
+	w.remove(tableVersions, key)
+	w.remove(tableValues, key)
 }
 
 // checkpoints are the digests of the last few Checkpoint commands, kept outside the digest.
@@ -227,7 +205,8 @@ func (c *Checkpoint) apply(w *writeTx, _ commandID) (Outcome, error) {
 	if len(kept) > keptCheckpoints {
 		kept = kept[1:]
 	}
-	return Outcome{}, w.put(tableMeta, checkpointsKey, encode(kept))
+	w.put(tableMeta, checkpointsKey, encode(kept))
+	return Outcome{}, nil
 }
 
 // Checkpoints lists the last few checkpoints, oldest first.

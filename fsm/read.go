@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -10,23 +12,39 @@ import (
 )
 
 // Tx is a transaction over one state. Its methods verify what they read; damage ends the transaction
-// with ErrDamaged at Store.View. Values that they return are copies.
-type Tx struct{ tx *bbolt.Tx }
+// with ErrDamaged at Store.View. What they return stays valid after it.
+type Tx struct {
+	tx     *bbolt.Tx
+	layers [3]*layer // newest first, each newer than tx; nil ones are empty
+	cache  *cache    // of decoded rows; nil where they will be changed
+}
 
 func (t *Tx) bucket(in table) *bbolt.Bucket { return t.tx.Bucket(tableNames[in]) }
+
+// row is the stored row of key, nil if there is none.
+func (t *Tx) row(in table, key []byte) []byte {
+	row, _ := t.find(in, key)
+	return row
+}
+
+func (t *Tx) find(in table, key []byte) (row []byte, layered bool) {
+	for _, l := range t.layers {
+		if l != nil {
+			if row, ok := l.rows[in][string(key)]; ok {
+				return row, true
+			}
+		}
+	}
+	return t.bucket(in).Get(key), false
+}
 
 // get decodes the row of key into v and reports whether there is one. Where there is none its
 // neighbours are verified, so that a row whose key was damaged is not taken for one that never was.
 func (t *Tx) get(in table, key []byte, v any) bool {
-	b := t.bucket(in)
-	row := b.Get(key)
+	row, layered := t.find(in, key)
 	if row == nil {
-		c := b.Cursor()
-		if k, row := c.Seek(key); k != nil {
-			in.open(k, row)
-		}
-		if k, row := c.Prev(); k != nil {
-			in.open(k, row)
+		if !layered {
+			t.verifyNeighbours(in, key)
 		}
 		return false
 	}
@@ -34,13 +52,59 @@ func (t *Tx) get(in table, key []byte, v any) bool {
 	return true
 }
 
+func (t *Tx) verifyNeighbours(in table, key []byte) {
+	c := t.bucket(in).Cursor()
+	if k, row := c.Seek(key); k != nil {
+		in.open(k, row)
+	}
+	if k, row := c.Prev(); k != nil {
+		in.open(k, row)
+	}
+}
+
+// ascend visits the rows of a table from a key on, by key, until visit returns false. It costs the size of
+// the layers besides what it visits.
+func (t *Tx) ascend(in table, from []byte, visit func(key, payload []byte) bool) {
+	layered := map[string][]byte{}
+	for _, l := range t.layers {
+		if l == nil {
+			continue
+		}
+		for k, row := range l.rows[in] {
+			if _, newer := layered[k]; !newer && k >= string(from) {
+				layered[k] = row
+			}
+		}
+	}
+	keys := slices.Sorted(maps.Keys(layered))
+	c := t.bucket(in).Cursor()
+	k, row := c.Seek(from)
+	for k != nil || len(keys) > 0 {
+		key, stored := k, row
+		if len(keys) > 0 && (k == nil || keys[0] <= string(k)) {
+			key, stored = []byte(keys[0]), layered[keys[0]]
+			if string(k) == keys[0] {
+				k, row = c.Next()
+			}
+			keys = keys[1:]
+		} else {
+			k, row = c.Next()
+		}
+		if stored != nil && !visit(key, in.open(key, stored)) {
+			return
+		}
+	}
+}
+
 var clusterKey = []byte("cluster")
 
 // Cluster is what this cluster is; false before it was formed.
 func (t *Tx) Cluster() (Cluster, bool) {
-	var c Cluster
-	ok := t.get(tableCluster, clusterKey, &c)
-	return c, ok
+	c := cached[Cluster](t, tableCluster, clusterKey)
+	if c == nil {
+		return Cluster{}, false
+	}
+	return *c, true
 }
 
 // Key is the KMS key with the id, nil if there is none.
@@ -52,13 +116,10 @@ func (t *Tx) Key(account, id string) *kms.Key {
 	return &k
 }
 
-// ByName is the secret that has the name, live or scheduled for deletion; nil if there is none.
+// ByName is the secret that has the name, live or scheduled for deletion; nil if there is none. It is
+// shared with other readers and must not be changed.
 func (t *Tx) ByName(account, name string) *secret.Secret {
-	var s secret.Secret
-	if !t.get(tableSecrets, secretKey(account, name), &s) {
-		return nil
-	}
-	return &s
+	return cached[secret.Secret](t, tableSecrets, secretKey(account, name))
 }
 
 // Find is the secret that id means in account; nil if there is none.
@@ -96,20 +157,15 @@ func (t *Tx) Value(s *secret.Secret, id string) *secret.Value {
 func (t *Tx) Versions(s *secret.Secret, after string, visit func(*secret.Version) bool) {
 	prefix := versionKey(s.Account, s.Name, "")
 	from := versionKey(s.Account, s.Name, after)
-	c := t.bucket(tableVersions).Cursor()
-	k, row := c.Seek(from)
-	if after != "" && bytes.Equal(k, from) {
-		k, row = c.Next()
-	}
-	for ; k != nil; k, row = c.Next() {
-		payload := tableVersions.open(k, row)
+	t.ascend(tableVersions, from, func(k, payload []byte) bool {
 		if !bytes.HasPrefix(k, prefix) {
-			return
+			return false
+		}
+		if after != "" && bytes.Equal(k, from) {
+			return true
 		}
 		var v secret.Version
 		tableVersions.decode(k, payload, &v)
-		if !visit(&v) {
-			return
-		}
-	}
+		return visit(&v)
+	})
 }

@@ -11,10 +11,9 @@ func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
 	if _, formed := w.Cluster(); formed {
 		return Outcome{}, nil
 	}
-	if err := w.put(tableKeys, secretKey(c.Key.Account, c.Key.ID), encode(c.Key)); err != nil {
-		return Outcome{}, err
-	}
-	return Outcome{}, w.put(tableCluster, clusterKey, encode(c.Cluster))
+	w.put(tableKeys, secretKey(c.Key.Account, c.Key.ID), encode(c.Key))
+	w.put(tableCluster, clusterKey, encode(c.Cluster))
+	return Outcome{}, nil
 }
 
 func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
@@ -41,7 +40,8 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 			return Outcome{}, err
 		}
 	}
-	return created(s, c.Version), w.putSecret(nil, s)
+	w.putSecret(nil, s)
+	return created(s, c.Version), nil
 }
 
 func created(s *secret.Secret, v *NewVersion) Outcome {
@@ -69,7 +69,8 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 	s.Changed = max(s.Changed, at)
 	s.Revision++
 	s.LastCommand = id
-	return s, w.putSecret(&old, s)
+	w.putSecret(&old, s)
+	return s, nil
 }
 
 func clone(labels map[string]string) map[string]string {
@@ -119,27 +120,24 @@ func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 // The caller stores s. A version that exists is a conflict: versions are immutable.
 func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, at int64) error {
 	key := versionKey(s.Account, s.Name, v.ID)
-	if w.bucket(tableVersions).Get(key) != nil {
+	if w.row(tableVersions, key) != nil {
 		return secret.ErrConflict
 	}
 	if err := s.Attach(v.ID, labels); err != nil {
 		return err
 	}
-	if err := w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID})); err != nil {
-		return err
-	}
-	if err := w.put(tableValues, key, encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary})); err != nil {
-		return err
-	}
+	w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID}))
+	w.put(tableValues, key, encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
 	s.Versions++
-	return w.cleanUp(s, at)
+	w.cleanUp(s, at)
+	return nil
 }
 
 // cleanUp removes the oldest versions without labels beyond 100, but none younger than 24 hours.
 // It looks at the versions only when one can be old enough, and at most once an hour of puts.
-func (w *writeTx) cleanUp(s *secret.Secret, at int64) error {
+func (w *writeTx) cleanUp(s *secret.Secret, at int64) {
 	if s.Versions <= secret.MaxUnlabelled || at < s.CleanUpAt {
-		return nil
+		return
 	}
 	labelled := s.ByVersion()
 	var unlabelled []secret.Version
@@ -150,14 +148,11 @@ func (w *writeTx) cleanUp(s *secret.Secret, at int64) error {
 		return true
 	})
 	for _, v := range secret.Removable(unlabelled, at) {
-		if err := w.removeVersion(s, v.ID); err != nil {
-			return err
-		}
+		w.removeVersion(s, v.ID)
 		s.Versions--
 	}
 	const hour = 60 * 60 * 1000
 	s.CleanUpAt = at + hour
-	return nil
 }
 
 func (c *MoveLabel) apply(w *writeTx, id commandID) (Outcome, error) {
@@ -193,7 +188,8 @@ func (c *DeleteNow) apply(w *writeTx, _ commandID) (Outcome, error) {
 	if s == nil || s.Suffix != c.Ref.Suffix {
 		return Outcome{}, nil
 	}
-	return Outcome{}, w.removeSecret(s)
+	w.removeSecret(s)
+	return Outcome{}, nil
 }
 
 func (c *TagSecret) apply(w *writeTx, id commandID) (Outcome, error) {
@@ -226,15 +222,11 @@ func (c *RecordAccess) apply(w *writeTx, _ commandID) (Outcome, error) {
 		if s.AccessedDay < a.Day {
 			old := *s
 			s.AccessedDay = a.Day
-			if err := w.putSecret(&old, s); err != nil {
-				return Outcome{}, err
-			}
+			w.putSecret(&old, s)
 		}
 		if v := w.Version(s, a.Version); v != nil && v.AccessedDay < a.Day {
 			v.AccessedDay = a.Day
-			if err := w.put(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(v)); err != nil {
-				return Outcome{}, err
-			}
+			w.put(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(v))
 		}
 	}
 	return Outcome{}, nil
@@ -242,11 +234,9 @@ func (c *RecordAccess) apply(w *writeTx, _ commandID) (Outcome, error) {
 
 func (c *PurgeDue) apply(w *writeTx, _ commandID) (Outcome, error) {
 	var due []*secret.Secret
-	cursor := w.bucket(tableByDeletion).Cursor()
-	for k, row := cursor.First(); k != nil && len(due) < c.Max; k, row = cursor.Next() {
-		tableByDeletion.open(k, row)
-		if int64(binary.BigEndian.Uint64(k)) > c.At {
-			break
+	w.ascend(tableByDeletion, nil, func(k, _ []byte) bool {
+		if len(due) == c.Max || int64(binary.BigEndian.Uint64(k)) > c.At {
+			return false
 		}
 		account, name, _ := bytes.Cut(k[8:], []byte{0})
 		s := w.ByName(string(account), string(name))
@@ -254,11 +244,10 @@ func (c *PurgeDue) apply(w *writeTx, _ commandID) (Outcome, error) {
 			panic(tableByDeletion.damaged(k, "names a secret that is missing"))
 		}
 		due = append(due, s)
-	}
+		return true
+	})
 	for _, s := range due {
-		if err := w.removeSecret(s); err != nil {
-			return Outcome{}, err
-		}
+		w.removeSecret(s)
 	}
 	return Outcome{Count: len(due)}, nil
 }

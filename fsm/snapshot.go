@@ -70,6 +70,9 @@ func (s *Store) begin() (*snapshot, error) {
 	if err := s.damaged.Load(); err != nil {
 		return nil, *err
 	}
+	if err := s.Flush(); err != nil {
+		return nil, err
+	}
 	s.mu.RLock()
 	tx, err := s.db.Begin(false)
 	if err != nil {
@@ -286,8 +289,11 @@ func (s *Store) Restore(in io.ReadCloser) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(temp))
 	}
+	s.flushMu.Lock() // a flush of the old state would write it into the new file
+	defer s.flushMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.active, s.flushing = newLayer(), nil
 	if err := s.db.Close(); err != nil {
 		return err
 	}

@@ -23,13 +23,21 @@ type Store struct {
 	log      *slog.Logger
 	onDamage func(error)
 	closing  chan struct{}
+	decoded  *cache
 
-	// mu is held for reading by transactions and for writing while a restore swaps db.
-	mu sync.RWMutex
-	db *bbolt.DB
+	// mu guards the fields below it. Transactions hold it for reading; publishing a batch, beginning and
+	// ending a flush, and swapping in a restored file hold it for writing, shortly.
+	mu       sync.RWMutex
+	db       *bbolt.DB
+	active   *layer // applied, not in db yet
+	flushing *layer // older than active, being written to db; nil if none is
+
+	flushMu sync.Mutex    // held by the one flush under way
+	wake    chan struct{} // tells the flusher that there is something
+	flusher sync.WaitGroup
 
 	damaged atomic.Pointer[error] // set once, by fail
-	stuck   atomic.Pointer[error] // why the last commit failed, until one succeeds
+	stuck   atomic.Pointer[error] // why the last flush failed, until one succeeds
 
 	position struct {
 		sync.Mutex
@@ -64,7 +72,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("create the state store: %w", err)
 		}
 	}
-	s := &Store{path: path, log: o.Log, onDamage: o.OnDamage, closing: make(chan struct{})}
+	s := &Store{path: path, log: o.Log, onDamage: o.OnDamage, closing: make(chan struct{}), active: newLayer(), decoded: newCache(), wake: make(chan struct{}, 1)}
 	s.position.moved = make(chan struct{})
 	db, st, err := openDB(path)
 	if err != nil {
@@ -72,6 +80,8 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.db = db
 	s.position.state = st
+	s.flusher.Add(1)
+	go s.flushAlong()
 	return s, nil
 }
 
@@ -178,12 +188,14 @@ func Install(temp, path string) error {
 	return dir.Sync()
 }
 
-// Close waits for transactions under way and closes the file.
+// Close writes what is applied, waits for transactions under way and closes the file.
 func (s *Store) Close() error {
 	close(s.closing)
+	s.flusher.Wait()
+	flushErr := s.Flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.db.Close()
+	return errors.Join(flushErr, s.db.Close())
 }
 
 // recoverDamage turns what damaged pages make bbolt do (panics of its own, faults in the mapped file) and our own
@@ -217,15 +229,24 @@ func (s *Store) Err() error {
 }
 
 // View calls fn with a read transaction over the state as it is now.
-func (s *Store) View(fn func(*Tx) error) error {
-	err := s.view(fn)
+func (s *Store) View(fn func(*Tx) error) error { return s.reported(s.view(fn, true)) }
+
+// Scan is View for walking indexes (Tx.Secrets, Tx.OldestDeletion): it writes what is applied to the file first.
+func (s *Store) Scan(fn func(*Tx) error) error {
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	return s.reported(s.view(fn, false))
+}
+
+func (s *Store) reported(err error) error {
 	if errors.Is(err, ErrDamaged) {
 		s.fail(err)
 	}
 	return err
 }
 
-func (s *Store) view(fn func(*Tx) error) (err error) {
+func (s *Store) view(fn func(*Tx) error, layers bool) (err error) {
 	if err := s.damaged.Load(); err != nil {
 		return *err
 	}
@@ -238,7 +259,11 @@ func (s *Store) view(fn func(*Tx) error) (err error) {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	return fn(&Tx{tx: tx})
+	t := &Tx{tx: tx, cache: s.decoded}
+	if layers {
+		t.layers = [3]*layer{s.active, s.flushing}
+	}
+	return fn(t)
 }
 
 // Applied is the index of the last applied entry.

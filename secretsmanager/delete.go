@@ -109,7 +109,7 @@ func (s *Service) Purge(ctx context.Context) (purged int, err error) {
 	for {
 		now := s.millis()
 		due := false
-		err := s.store.View(func(tx *fsm.Tx) error {
+		err := s.store.Scan(func(tx *fsm.Tx) error {
 			at, ok := tx.OldestDeletion()
 			due = ok && at <= now
 			return nil

@@ -115,7 +115,11 @@ type view struct {
 }
 
 func (s *Service) view(ctx context.Context, do func(*view) error) error {
-	return s.store.View(func(tx *fsm.Tx) error {
+	return s.in(s.store.View, ctx, do)
+}
+
+func (s *Service) in(transaction func(func(*fsm.Tx) error) error, ctx context.Context, do func(*view) error) error {
+	return transaction(func(tx *fsm.Tx) error {
 		cluster, formed := tx.Cluster()
 		if !formed {
 			return ErrNotFormed
@@ -126,6 +130,22 @@ func (s *Service) view(ctx context.Context, do func(*view) error) error {
 
 // read calls do with a state as fresh as the call asks for.
 func (s *Service) read(ctx context.Context, do func(*view) error) error {
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	return s.view(ctx, do)
+}
+
+// scan is read for walking the secrets.
+func (s *Service) scan(ctx context.Context, do func(*view) error) error {
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	return s.in(s.store.Scan, ctx, do)
+}
+
+// refresh waits until this node's state is as fresh as the call asks for, or marks the call's answer as stale.
+func (s *Service) refresh(ctx context.Context) error {
 	call := callOf(ctx)
 	if call.Consistency != Local {
 		if err := s.cluster.ReadBarrier(ctx); err != nil {
@@ -135,7 +155,7 @@ func (s *Service) read(ctx context.Context, do func(*view) error) error {
 			call.Stale, call.StaleFor = true, s.cluster.LastContact()
 		}
 	}
-	return s.view(ctx, do)
+	return nil
 }
 
 // attempts bounds how often a write is decided anew because the secret changed meanwhile.

@@ -150,7 +150,7 @@ func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretVal
 		api := ToAPIError(err)
 		out.Errors = append(out.Errors, BatchError{id, api.Code, api.Message})
 	}
-	err = s.read(ctx, func(v *view) error {
+	err = s.scan(ctx, func(v *view) error {
 		for _, id := range in.SecretIDList {
 			value, err := v.value(id, nil, nil)
 			add(id, value, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -75,10 +74,12 @@ func serverFlags(f *pflag.FlagSet) {
 }
 
 func runServer(ctx context.Context, o serverOptions) error {
-	log, err := newLogger(o.LogLevel, o.LogFormat)
+	log, flush, err := newLogger(o.LogLevel, o.LogFormat)
 	if err != nil {
 		return err
 	}
+	defer flush()
+	tuneMemory()
 	if err := noCoreDumps(); err != nil {
 		return fmt.Errorf("turn off core dumps, which would hold keys: %w", err)
 	}
@@ -98,19 +99,4 @@ func runServer(ctx context.Context, o serverOptions) error {
 		return err
 	}
 	return n.Run(ctx)
-}
-
-func newLogger(level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q: wanted debug, info, warn or error", level)
-	}
-	options := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
-	}
-	return nil, fmt.Errorf("log format %q: wanted json or text", format)
 }

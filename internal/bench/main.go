@@ -121,7 +121,7 @@ func getBody(n int) func(worker, i int) []byte {
 }
 
 const (
-	readers    = 16
+	readers    = 64
 	writers    = 64
 	roundTime  = 5 * time.Second
 	readRounds = 5
