@@ -46,23 +46,34 @@ func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
 	before := s.position.state
 	s.position.Unlock()
 
+	st := state{}
+	batch := newLayer()
+	if err := s.decide(logs, answers, before, batch, &st); err != nil || st.index == 0 {
+		return err
+	}
+	s.publish(batch, st)
+	return nil
+}
+
+// decide applies entries to batch, over the state as it is, and says how far they reach.
+func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *layer, st *state) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer recoverDamage(&err)
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	s.mu.RLock()
 	tx, err := s.db.Begin(false)
-	w := &writeTx{Tx: Tx{tx: tx, layers: [3]*layer{newLayer(), s.active, s.flushing}}, digest: before.digest}
+	w := &writeTx{Tx: Tx{tx: tx, layers: [3]*layer{batch, s.active, s.flushing}}, digest: before.digest}
 	s.mu.RUnlock()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-
-	st := state{}
 	for i, l := range logs {
 		if l.Type != raft.LogCommand || l.Index <= before.index {
 			continue
 		}
-		w.index = l.Index
+		w.index, w.placed = l.Index, 0
 		outcomes, err := w.applyEntry(l.Data)
 		if err != nil {
 			return fmt.Errorf("log entry %d: %w", l.Index, err)
@@ -70,11 +81,7 @@ func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
 		answers[i] = outcomes
 		st.index, st.term = l.Index, l.Term
 	}
-	if st.index == 0 {
-		return nil
-	}
 	st.digest = w.digest
-	s.publish(w.layers[0], st)
 	return nil
 }
 
@@ -108,7 +115,8 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 type writeTx struct {
 	Tx
 	digest uint64
-	index  uint64
+	index  uint64 // of the entry being applied
+	placed uint64 // values added by it
 }
 
 func (w *writeTx) put(t table, key, payload []byte) {
@@ -172,22 +180,30 @@ func (w *writeTx) putSecret(old, s *secret.Secret) {
 
 // removeSecret deletes a secret with all that belongs to it.
 func (w *writeTx) removeSecret(s *secret.Secret) {
-	var ids []string
+	var versions []secret.Version
 	w.Versions(s, "", func(v *secret.Version) bool {
-		ids = append(ids, v.ID)
+		versions = append(versions, *v)
 		return true
 	})
-	for _, id := range ids {
-		w.removeVersion(s, id)
+	for _, v := range versions {
+		w.removeVersion(s, v)
 	}
 	w.putSecret(s, nil)
 }
 
-func (w *writeTx) removeVersion(s *secret.Secret, id string) {
-	key := versionKey(s.Account, s.Name, id)
-	w.remove(tableVersions, key)
-	w.remove(tableValues, key)
+func (w *writeTx) removeVersion(s *secret.Secret, v secret.Version) {
+	w.remove(tableVersions, versionKey(s.Account, s.Name, v.ID))
+	w.remove(tableValues, valueKey(s.Account, v.Place))
 }
+
+// place is where the next value of the batch goes: after all values of earlier entries.
+func (w *writeTx) place() uint64 {
+	w.placed++
+	return w.index<<placeBits | w.placed
+}
+
+// placeBits bounds the values of one entry: more than its commands can add.
+const placeBits = 16
 
 // checkpoints are the digests of the last few Checkpoint commands, kept outside the digest.
 var checkpointsKey = []byte("checkpoints")

@@ -34,7 +34,7 @@ func (l *layer) set(t table, key, row []byte) {
 // When the file is brought up to date: at the latest flushInterval after a change. Applying waits when a
 // slow disk leaves maxUnflushed in memory.
 const (
-	flushInterval = 100 * time.Millisecond
+	flushInterval = time.Second
 	maxUnflushed  = 16 << 20
 	flushRetry    = time.Second
 )
@@ -137,6 +137,8 @@ func (s *Store) Flush() error {
 
 func (s *Store) write(l *layer) (err error) {
 	defer recoverDamage(&err)
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		for t, rows := range l.rows {
 			b := tx.Bucket(tableNames[t])

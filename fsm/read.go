@@ -145,12 +145,16 @@ func (t *Tx) Version(s *secret.Secret, id string) *secret.Version {
 }
 
 // Value is the sealed value of a version of s, nil if it has none.
-func (t *Tx) Value(s *secret.Secret, id string) *secret.Value {
-	var v secret.Value
-	if !t.get(tableValues, versionKey(s.Account, s.Name, id), &v) {
+func (t *Tx) Value(s *secret.Secret, v *secret.Version) *secret.Value {
+	if v.Place == 0 {
 		return nil
 	}
-	return &v
+	var value secret.Value
+	key := valueKey(s.Account, v.Place)
+	if !t.get(tableValues, key, &value) {
+		panic(tableValues.damaged(key, "is missing"))
+	}
+	return &value
 }
 
 // Versions calls visit with the versions of s whose ids are above after, by id, until it returns false.

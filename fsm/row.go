@@ -16,7 +16,7 @@ const (
 	tableMeta       table = iota // state row, cluster row, checkpoints; not part of the digest or of snapshots
 	tableSecrets                 // account \0 name -> secret.Secret
 	tableVersions                // account \0 name \0 version id -> secret.Version
-	tableValues                  // account \0 name \0 version id -> secret.Value
+	tableValues                  // account \0 secret.Version.Place -> secret.Value; in the order they came, so that they fill pages
 	tableKeys                    // account \0 key id -> kms.Key
 	tableByCreated               // account \0 time name -> nothing
 	tableByChanged               // the same
@@ -98,6 +98,11 @@ func secretKey(account, name string) []byte {
 func versionKey(account, name, id string) []byte {
 	b := make([]byte, 0, len(account)+len(name)+len(id)+2)
 	return append(append(append(append(append(b, account...), 0), name...), 0), id...)
+}
+
+func valueKey(account string, place uint64) []byte {
+	b := make([]byte, 0, len(account)+9)
+	return binary.BigEndian.AppendUint64(append(append(b, account...), 0), place)
 }
 
 func timeKey(account string, at int64, name string) []byte {

@@ -126,8 +126,9 @@ func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, a
 	if err := s.Attach(v.ID, labels); err != nil {
 		return err
 	}
-	w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID}))
-	w.put(tableValues, key, encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
+	place := w.place()
+	w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID, Place: place}))
+	w.put(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
 	s.Versions++
 	w.cleanUp(s, at)
 	return nil
@@ -148,7 +149,7 @@ func (w *writeTx) cleanUp(s *secret.Secret, at int64) {
 		return true
 	})
 	for _, v := range secret.Removable(unlabelled, at) {
-		w.removeVersion(s, v.ID)
+		w.removeVersion(s, v)
 		s.Versions--
 	}
 	const hour = 60 * 60 * 1000

@@ -73,10 +73,10 @@ func (s *Store) begin() (*snapshot, error) {
 	if err := s.Flush(); err != nil {
 		return nil, err
 	}
-	s.mu.RLock()
+	s.swap.RLock()
 	tx, err := s.db.Begin(false)
 	if err != nil {
-		s.mu.RUnlock()
+		s.swap.RUnlock()
 		return nil, err
 	}
 	snap := &snapshot{store: s, tx: &Tx{tx: tx}}
@@ -109,7 +109,7 @@ func (n *snapshot) Persist(sink raft.SnapshotSink) error {
 // Release ends the snapshot's transaction.
 func (n *snapshot) Release() {
 	_ = n.tx.tx.Rollback()
-	n.store.mu.RUnlock()
+	n.store.swap.RUnlock()
 }
 
 // Save streams a snapshot of the state as it is now to w, while writes go on.
@@ -291,6 +291,8 @@ func (s *Store) Restore(in io.ReadCloser) error {
 	}
 	s.flushMu.Lock() // a flush of the old state would write it into the new file
 	defer s.flushMu.Unlock()
+	s.swap.Lock()
+	defer s.swap.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active, s.flushing = newLayer(), nil

@@ -25,10 +25,14 @@ type Store struct {
 	closing  chan struct{}
 	decoded  *cache
 
-	// mu guards the fields below it. Transactions hold it for reading; publishing a batch, beginning and
-	// ending a flush, and swapping in a restored file hold it for writing, shortly.
+	// swap is held for reading while db is used, and for writing while a restore replaces it.
+	swap sync.RWMutex
+	db   *bbolt.DB
+
+	// mu guards the layers. Transactions that see them hold it for reading; publishing a batch, and
+	// beginning and ending a flush, hold it for writing, shortly, and with no transaction of db open: one
+	// that grows the file waits until others have ended.
 	mu       sync.RWMutex
-	db       *bbolt.DB
 	active   *layer // applied, not in db yet
 	flushing *layer // older than active, being written to db; nil if none is
 
@@ -85,8 +89,12 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// mapped is address space for the file to grow into: growing beyond it waits for every read transaction,
+// a snapshot's included.
+const mapped = 16 << 30
+
 func boltOptions() *bbolt.Options {
-	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType}
+	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped}
 }
 
 func openDB(path string) (db *bbolt.DB, st state, err error) {
@@ -193,8 +201,8 @@ func (s *Store) Close() error {
 	close(s.closing)
 	s.flusher.Wait()
 	flushErr := s.Flush()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.swap.Lock()
+	defer s.swap.Unlock()
 	return errors.Join(flushErr, s.db.Close())
 }
 
@@ -250,19 +258,20 @@ func (s *Store) view(fn func(*Tx) error, layers bool) (err error) {
 	if err := s.damaged.Load(); err != nil {
 		return *err
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverDamage(&err)
-	tx, err := s.db.Begin(false)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	t := &Tx{tx: tx, cache: s.decoded}
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	t := &Tx{cache: s.decoded}
 	if layers {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
 		t.layers = [3]*layer{s.active, s.flushing}
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recoverDamage(&err)
+	if t.tx, err = s.db.Begin(false); err != nil {
+		return err
+	}
+	defer func() { _ = t.tx.Rollback() }()
 	return fn(t)
 }
 

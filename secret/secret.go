@@ -45,6 +45,7 @@ type Version struct {
 	Created     int64  `cbor:"2,keyasint"`
 	AccessedDay int64  `cbor:"3,keyasint,omitempty"`
 	KeyID       string `cbor:"4,keyasint"` // the KMS key that wraps its data key
+	Place       uint64 `cbor:"5,keyasint"` // where the store keeps its value
 }
 
 // Value is a version's sealed content.

@@ -153,10 +153,11 @@ func (v *view) createdBefore(old *secret.Secret, token *string, value *plaintext
 // sameVersion reports whether s has a version with the id and the same content. One with other content
 // is refused: a version never changes.
 func (v *view) sameVersion(s *secret.Secret, id string, value plaintext) (bool, error) {
-	if v.Version(s, id) == nil {
+	version := v.Version(s, id)
+	if version == nil {
 		return false, nil
 	}
-	sealed := v.Value(s, id)
+	sealed := v.Value(s, version)
 	if sealed == nil {
 		return false, secret.ErrTokenInUse(id, v.arn(s))
 	}

@@ -68,8 +68,12 @@ func (v *view) valueOf(s *secret.Secret, versionID, label *string) (*ValueOutput
 		}
 		version = *versionID
 	}
-	row, sealed := v.Version(s, version), v.Value(s, version)
-	if row == nil || sealed == nil {
+	row := v.Version(s, version)
+	if row == nil {
+		return nil, secret.ErrNoLabel(wanted)
+	}
+	sealed := v.Value(s, row)
+	if sealed == nil {
 		if versionID != nil {
 			return nil, secret.ErrNoVersion(version)
 		}
