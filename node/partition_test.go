@@ -1,0 +1,82 @@
+package node_test
+
+import (
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"coffer/internal/testcluster"
+)
+
+// TestPartition cuts a node off from the others, a leader first and then a follower, while clients go on at
+// all three. It needs root, for network namespaces.
+func TestPartition(t *testing.T) {
+	c := newCluster(t, 3)
+	remove, err := c.Isolate()
+	noError(t, err)
+	t.Cleanup(func() { c.Close(); remove() })
+	noError(t, c.Start(ctx(t, time.Minute)))
+	w := startWorkload(t, c)
+	w.progress()
+	for _, leads := range []bool{true, false} {
+		leader := must[*testcluster.Node](t)(c.Leader(ctx(t, time.Minute)))
+		cut := leader
+		for _, n := range c.Nodes {
+			if !leads && n != leader {
+				cut = n
+			}
+		}
+		t.Logf("cut off %s, leader is %s", cut.ID, leader.ID)
+		noError(t, cut.Cut())
+		pause(t, 3*time.Second)
+		w.progress()
+		noError(t, cut.Heal())
+		noError(t, cut.AwaitReady(ctx(t, time.Minute)))
+		w.progress()
+	}
+	w.finish()
+	if w.stale.Load() == 0 {
+		t.Error("the nodes that were cut off marked no read as stale")
+	}
+	verify(t, c)
+}
+
+// TestPowerLoss takes the power from all disks of a region at once, under load: what was acknowledged must
+// still be there. It needs root, for the nodes' file systems.
+func TestPowerLoss(t *testing.T) {
+	c := newCluster(t, 3)
+	var disks []*testcluster.Disk
+	t.Cleanup(func() {
+		c.Close()
+		for _, d := range disks {
+			if err := d.Unmount(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, n := range c.Nodes {
+		disks = append(disks, must[*testcluster.Disk](t)(testcluster.NewDisk(filepath.Join(c.Dir, n.ID+".img"), n.Data)))
+	}
+	noError(t, c.Start(ctx(t, time.Minute)))
+	w := startWorkload(t, c)
+	for range 3 {
+		w.progress()
+		for _, d := range disks {
+			noError(t, d.LosePower())
+		}
+		for _, n := range c.Nodes {
+			n.Signal(syscall.SIGKILL)
+		}
+		for i, n := range c.Nodes {
+			n.Wait()
+			noError(t, disks[i].Unmount())
+			noError(t, disks[i].Mount())
+			noError(t, n.Start())
+		}
+		noError(t, c.AwaitReady(ctx(t, time.Minute)))
+	}
+	w.progress()
+	w.finish()
+	verify(t, c)
+}
