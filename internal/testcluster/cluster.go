@@ -322,3 +322,18 @@ func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, c.Binary, args...).CombinedOutput()
 	return string(out), err
 }
+
+// UseKeysOf gives this cluster the root key and root credentials of another, before it starts.
+func (c *Cluster) UseKeysOf(other *Cluster) error {
+	c.Credentials = other.Credentials
+	for _, name := range []string{"root-key", "credentials"} {
+		b, err := os.ReadFile(other.path(name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(c.path(name), b, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
