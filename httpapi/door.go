@@ -83,11 +83,7 @@ type record struct {
 }
 
 func (s *Server) answer(r *http.Request, header http.Header, rec *record, into []byte) ([]byte, error) {
-	target := r.Header["X-Amz-Target"]
-	if len(target) != 1 {
-		return nil, sm.ErrUnknownOperation
-	}
-	operation, ok := s.operations[target[0]]
+	operation, ok := s.operations[target(r)]
 	if !ok {
 		return nil, sm.ErrUnknownOperation
 	}
@@ -125,6 +121,17 @@ func (s *Server) answer(r *http.Request, header http.Header, rec *record, into [
 		header[staleHeader] = []string{strconv.FormatInt(call.StaleFor.Milliseconds(), 10)}
 	}
 	return answer, err
+}
+
+// target is the operation that a request names: in its header, or in its query, where presigning moves it.
+func target(r *http.Request) string {
+	switch named := r.Header["X-Amz-Target"]; {
+	case len(named) == 1:
+		return named[0]
+	case len(named) == 0 && r.URL.RawQuery != "":
+		return r.URL.Query().Get("X-Amz-Target")
+	}
+	return ""
 }
 
 func readBody(r *http.Request, buf []byte) ([]byte, error) {

@@ -2,6 +2,8 @@ package node_test
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +13,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
+
+	"coffer/internal/testcluster"
 )
 
 // TestHostileInput sends what no client should: it is refused with 400, changes nothing and tells nothing.
@@ -101,6 +106,36 @@ func TestUnauthenticated(t *testing.T) {
 	status, answer = raw(t, &stranger, n, "ListSecrets", []byte(`{}`))
 	if status != http.StatusBadRequest || !strings.Contains(answer, "InvalidSignatureException") {
 		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// TestPresigned sends requests that the SDK's signer presigned, with the operation in the query or in a header.
+func TestPresigned(t *testing.T) {
+	c := startCluster(t, 1)
+	n := c.Nodes[0]
+	create(t, n.Client(), "presigned", "v")
+	const body = `{"SecretId":"presigned"}`
+	sum := sha256.Sum256([]byte(body))
+	for _, hoist := range []bool{true, false} {
+		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/?X-Amz-Expires=60", strings.NewReader(body)))
+		req.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
+		signed, header, err := v4.NewSigner().PresignHTTP(t.Context(), aws.Credentials{AccessKeyID: c.Credentials.AccessKeyID, SecretAccessKey: c.Credentials.SecretAccessKey},
+			req, hex.EncodeToString(sum[:]), "secretsmanager", testcluster.Region, time.Now(), func(o *v4.SignerOptions) { o.DisableHeaderHoisting = !hoist })
+		noError(t, err)
+		for _, altered := range []bool{false, true} {
+			to := signed
+			if altered {
+				to = strings.Replace(to, "X-Amz-Expires=60", "X-Amz-Expires=61", 1)
+			}
+			req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, to, strings.NewReader(body)))
+			req.Header = header.Clone()
+			resp := must[*http.Response](t)(http.DefaultClient.Do(req))
+			answer := must[[]byte](t)(io.ReadAll(resp.Body))
+			_ = resp.Body.Close()
+			if (resp.StatusCode == http.StatusOK) == altered {
+				t.Errorf("hoisted %v, altered %v: %d %s", hoist, altered, resp.StatusCode, answer)
+			}
+		}
 	}
 }
 
