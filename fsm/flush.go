@@ -111,7 +111,7 @@ func (s *Store) Flush() error {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	s.mu.Lock()
-	if s.flushing == nil && s.active.bytes > 0 {
+	if s.flushing == nil && s.active.state.index > 0 {
 		s.flushing, s.active = s.active, newLayer()
 	}
 	l := s.flushing

@@ -23,6 +23,7 @@ type Store struct {
 	log      *slog.Logger
 	onDamage func(error)
 	closing  chan struct{}
+	closed   sync.Once
 	decoded  *cache
 
 	// swap is held for reading while db is used, and for writing while a restore replaces it.
@@ -93,6 +94,9 @@ func Open(dir string, o Options) (*Store, error) {
 // a snapshot's included.
 const mapped = 16 << 30
 
+// allocated is how much the file grows at once.
+const allocated = 1 << 20
+
 func boltOptions() *bbolt.Options {
 	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped}
 }
@@ -105,6 +109,7 @@ func openDB(path string) (db *bbolt.DB, st state, err error) {
 	} else if err != nil {
 		return nil, st, fmt.Errorf("%w: the state store can't be opened: %w", ErrDamaged, err)
 	}
+	db.AllocSize = allocated
 	err = db.View(func(tx *bbolt.Tx) error {
 		for _, name := range tableNames {
 			if tx.Bucket(name) == nil {
@@ -169,6 +174,7 @@ func newDB(path string) (*bbolt.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.AllocSize = allocated
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range tableNames {
 			if _, err := tx.CreateBucket(name); err != nil {
@@ -196,14 +202,17 @@ func Install(temp, path string) error {
 	return dir.Sync()
 }
 
-// Close writes what is applied, waits for transactions under way and closes the file.
-func (s *Store) Close() error {
-	close(s.closing)
-	s.flusher.Wait()
-	flushErr := s.Flush()
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	return errors.Join(flushErr, s.db.Close())
+// Close writes what is applied, waits for transactions under way and closes the file. Closing again does nothing.
+func (s *Store) Close() (err error) {
+	s.closed.Do(func() {
+		close(s.closing)
+		s.flusher.Wait()
+		flushErr := s.Flush()
+		s.swap.Lock()
+		defer s.swap.Unlock()
+		err = errors.Join(flushErr, s.db.Close())
+	})
+	return err
 }
 
 // recoverDamage turns what damaged pages make bbolt do (panics of its own, faults in the mapped file) and our own
