@@ -52,13 +52,21 @@ func (t *Tx) get(in table, key []byte, v any) bool {
 	return true
 }
 
+// verifyNeighbours verifies the rows on both sides of a key that was not found, and that the key belongs
+// between them: a damaged page above would have led elsewhere.
 func (t *Tx) verifyNeighbours(in table, key []byte) {
 	c := t.bucket(in).Cursor()
 	if k, row := c.Seek(key); k != nil {
 		in.open(k, row)
+		if bytes.Compare(k, key) <= 0 {
+			panic(in.damaged(key, "is looked for in the wrong place"))
+		}
 	}
 	if k, row := c.Prev(); k != nil {
 		in.open(k, row)
+		if bytes.Compare(k, key) >= 0 {
+			panic(in.damaged(key, "is looked for in the wrong place"))
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ const (
 	scrubRest  = 10 * time.Millisecond
 )
 
-// Scrub reads every row, verifies its checksum, and compares the sum with the digest that Apply
+// Scrub reads every row, verifies its checksum, looks it up by its key, and compares the sum with the digest that Apply
 // keeps: what it finds missing, altered or added is damage (ErrDamaged). It reads one state
 // throughout, while writes go on, and answers the number of rows.
 func (s *Store) Scrub(ctx context.Context) (rows int, err error) {
@@ -25,9 +25,13 @@ func (s *Store) Scrub(ctx context.Context) (rows int, err error) {
 	err = n.guard(func() error {
 		digest := uint64(0)
 		for t := tableMeta + 1; t < tables; t++ {
-			c := n.tx.bucket(t).Cursor()
+			b := n.tx.bucket(t)
+			c := b.Cursor()
 			for k, row := c.First(); k != nil; k, row = c.Next() {
-				digest += t.sum(k, t.open(k, row))
+				digest += storedSum(t, k, row)
+				if b.Get(k) == nil {
+					return fmt.Errorf("%w: a row of table %s can't be found by its key", ErrDamaged, tableNames[t])
+				}
 				if rows++; rows%scrubBurst == 0 {
 					select {
 					case <-time.After(scrubRest):

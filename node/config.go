@@ -57,6 +57,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("bootstrap-expect is %d: wanted the number of nodes that form the cluster", c.BootstrapExpect)
 	case c.TLSCert == "" && !c.InsecureHTTP && !loopback(c.Listen):
 		return fmt.Errorf("the client port %s would speak plain HTTP beyond this machine: give tls-cert and tls-key, or insecure-http if something before it speaks TLS", c.Listen)
+	case c.BootstrapExpect == 1 && len(c.Join) > 0:
+		return errors.New("bootstrap-expect is 1, which forms a cluster alone, and join names other nodes: set the one that is meant")
 	case c.BootstrapExpect == 0 && len(c.Join) == 0:
 		return errors.New("neither bootstrap-expect nor join is set: this node could neither form a cluster nor find one")
 	}

@@ -111,7 +111,7 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Join(c.dir, devJSON)) // of the last run
+	_ = os.Remove(filepath.Join(c.dir, devJSON)) // of a run that was killed
 
 	d := &dev{config: c, exited: make(chan error, c.nodes)}
 	defer d.stop()
@@ -134,6 +134,7 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 	if err := c.writeOperator(first.Peer); err != nil {
 		return err
 	}
+	defer os.Remove(filepath.Join(c.dir, devJSON))
 	if err := writeJSON(filepath.Join(c.dir, devJSON), devInfo{creds, map[string]devRegion{c.region: region}}); err != nil {
 		return err
 	}

@@ -32,7 +32,6 @@ type Cluster struct {
 	Binary      string
 	Credentials iam.Credentials
 	Nodes       []*Node
-	expect      int
 	extraArgs   []string
 }
 
@@ -45,7 +44,9 @@ type Node struct {
 
 	cluster              *Cluster
 	listen, peer, gossip string
-	wrap                 []string
+	rootKey              string
+	expect               int      // nodes that form the cluster; 0 joins
+	wrap                 []string // what the process runs under
 
 	mu   sync.Mutex // guards below
 	cmd  *exec.Cmd
@@ -70,7 +71,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 
 // New prepares a cluster of nodes in dir, and starts none. extraArgs go to every `coffer server`.
 func New(dir, binary string, nodes int, extraArgs ...string) (*Cluster, error) {
-	c := &Cluster{Dir: dir, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), expect: nodes, extraArgs: extraArgs}
+	c := &Cluster{Dir: dir, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), extraArgs: extraArgs}
 	creds, err := json.Marshal(c.Credentials)
 	if err != nil {
 		return nil, err
@@ -85,9 +86,11 @@ func New(dir, binary string, nodes int, extraArgs ...string) (*Cluster, error) {
 		return nil, err
 	}
 	for range nodes {
-		if _, err := c.Add(); err != nil {
+		n, err := c.Add()
+		if err != nil {
 			return nil, err
 		}
+		n.expect = nodes
 	}
 	return c, nil
 }
@@ -96,9 +99,10 @@ func (c *Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.Dir}, parts...)...)
 }
 
-// Add prepares one more node.
+// Add prepares one more node, which joins.
 func (c *Cluster) Add() (*Node, error) {
 	n := &Node{ID: fmt.Sprintf("n%d", len(c.Nodes)+1), cluster: c}
+	n.rootKey = c.path("root-key")
 	n.Data, n.Log = c.path(n.ID, "data"), c.path(n.ID, "log")
 	if err := pki.Issue(c.path("ca"), c.path(n.ID), pki.Identity{Role: pki.Node, Region: Region, ID: n.ID}, time.Now()); err != nil {
 		return nil, err
@@ -173,18 +177,15 @@ func Eventually(ctx context.Context, what string, check func() error) error {
 	}
 }
 
-// Wrap makes the node's next starts run under another program, such as strace.
-func (n *Node) Wrap(args ...string) { n.wrap = args }
-
 // Start starts the node's process.
 func (n *Node) Start() error {
 	c := n.cluster
 	args := append(append([]string{}, n.wrap...), c.Binary, "server", "--data", n.Data, "--log-level", "debug",
 		"--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile), "--key", c.path(n.ID, pki.KeyFile),
 		"--listen", n.listen, "--peer", n.peer, "--gossip", n.gossip, "--gossip-key", c.path("gossip-key"),
-		"--root-key", c.path("root-key"), "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(c.expect))
+		"--root-key", n.rootKey, "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(n.expect))
 	for _, other := range c.Nodes {
-		if other != n {
+		if other != n && n.expect != 1 {
 			args = append(args, "--join", other.gossip)
 		}
 	}
@@ -337,3 +338,21 @@ func (c *Cluster) UseKeysOf(other *Cluster) error {
 	}
 	return nil
 }
+
+// UseGossipKeyOf gives this cluster the gossip key of another, before it starts.
+func (c *Cluster) UseGossipKeyOf(other *Cluster) error {
+	b, err := os.ReadFile(other.path("gossip-key"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.path("gossip-key"), b, 0o600)
+}
+
+// UseRootKeyOf makes the node's next starts use the root key of a cluster.
+func (n *Node) UseRootKeyOf(c *Cluster) { n.rootKey = c.path("root-key") }
+
+// PeerAddr is the node's peer port.
+func (n *Node) PeerAddr() string { return n.peer }
+
+// GossipAddr is the node's gossip port.
+func (n *Node) GossipAddr() string { return n.gossip }

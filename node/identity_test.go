@@ -1,0 +1,175 @@
+package node_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"coffer/cluster/pki"
+	"coffer/internal/testcluster"
+)
+
+// TestStrangersAreRefused shows that neither another cluster's certificates nor another region's get through a
+// node's peer port, nor through its gossip port even with the right gossip key.
+func TestStrangersAreRefused(t *testing.T) {
+	c := startCluster(t, 1)
+	n := c.Nodes[0]
+	dir := t.TempDir()
+	noError(t, pki.CreateAuthority(filepath.Join(dir, "ca"), time.Now()))
+	load := func(ca, name string, id pki.Identity) *pki.Credentials {
+		out := filepath.Join(dir, name)
+		noError(t, pki.Issue(ca, out, id, time.Now()))
+		return must[*pki.Credentials](t)(pki.Load(filepath.Join(out, pki.CAFile), filepath.Join(out, pki.CertFile), filepath.Join(out, pki.KeyFile)))
+	}
+	ours := filepath.Join(c.Dir, "ca")
+	right := load(ours, "right", pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: "n9"})
+	other := load(filepath.Join(dir, "ca"), "other-cluster", pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: "n9"})
+	region := load(ours, "other-region", pki.Identity{Role: pki.Node, Region: "eu-west-1", ID: "n9"})
+	operator := load(ours, "operator", pki.Identity{Role: pki.Operator, Region: testcluster.Region, ID: "eve"})
+
+	// dial reads one byte, since in TLS 1.3 a server refuses a client's certificate after the handshake.
+	dial := func(config *tls.Config) error {
+		config.InsecureSkipVerify = true // the server's refusal is what is tested
+		conn, err := tls.Dial("tcp", n.PeerAddr(), config)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte("GET /status HTTP/1.1\r\nHost: x\r\n\r\n"))
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+		return err
+	}
+	noError(t, dial(right.Client("", "http/1.1")))
+	for name, config := range map[string]*tls.Config{
+		"another cluster's node": other.Client("", "http/1.1"),
+		"another region's node":  region.Client("", "http/1.1"),
+		"no certificate":         {NextProtos: []string{"http/1.1"}},
+		"another protocol":       right.Client("", "h2"),
+		"Raft as an operator":    operator.Client("", "coffer-raft"),
+	} {
+		if err := dial(config); err == nil {
+			t.Errorf("%s was let in", name)
+		}
+	}
+	old := right.Client("", "http/1.1")
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	if err := dial(old); err == nil {
+		t.Error("TLS 1.2 was let in")
+	}
+	call := func(who *pki.Credentials, method, path string) int {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: who.Client("", "http/1.1")}}
+		defer client.CloseIdleConnections()
+		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, "https://"+n.PeerAddr()+path, nil))
+		resp := must[*http.Response](t)(client.Do(req))
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := call(operator, http.MethodPost, "/propose"); got != http.StatusForbidden {
+		t.Errorf("an operator proposing: %d", got)
+	}
+	if got := call(right, http.MethodPost, "/restore"); got != http.StatusForbidden {
+		t.Errorf("a node restoring: %d", got)
+	}
+
+	// A node of another cluster, with the same gossip key, does not become part of the pool.
+	stranger := newCluster(t, 1, "--bootstrap-expect", "0", "--join", n.GossipAddr())
+	noError(t, stranger.UseKeysOf(c))
+	noError(t, stranger.UseGossipKeyOf(c))
+	noError(t, stranger.Nodes[0].Start())
+	seen, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	err := testcluster.Eventually(seen, "the stranger", func() error {
+		if _, body, err := stranger.Nodes[0].Get("/readyz"); err == nil && strings.HasPrefix(body, "ready") {
+			return nil
+		}
+		return errors.New("not in")
+	})
+	if err == nil {
+		t.Error("a node of another cluster became ready")
+	}
+	if out, err := n.Operate(t.Context(), "cluster", "members"); err != nil || wantMembers(out, map[string]bool{"n1": true}) != nil {
+		t.Errorf("members: %v %s", err, out)
+	}
+	log := must[[]byte](t)(os.ReadFile(n.Log))
+	if !strings.Contains(string(log), "decrypt") {
+		t.Error("the gossip port did not refuse what it could not decrypt")
+	}
+}
+
+// TestWrongRootKeyIsRefused starts a node over its data with another root key, and lets a new node with
+// another root key try to join.
+func TestWrongRootKeyIsRefused(t *testing.T) {
+	c := startCluster(t, 1)
+	other := newCluster(t, 1)
+	n := c.Nodes[0]
+	create(t, n.Client(), "x", "v")
+	n.Stop()
+	before := must[[]byte](t)(os.ReadFile(filepath.Join(n.Data, "state.db")))
+	n.UseRootKeyOf(other)
+	noError(t, n.Start())
+	if code := n.Wait(); code == 0 || !strings.Contains(n.LogTail(), "root key is not the one") {
+		t.Errorf("exit code %d: %s", code, n.LogTail())
+	}
+	if after := must[[]byte](t)(os.ReadFile(filepath.Join(n.Data, "state.db"))); string(before) != string(after) {
+		t.Error("the state was touched")
+	}
+	n.UseRootKeyOf(c)
+	noError(t, n.Start())
+	noError(t, n.AwaitReady(ctx(t, time.Minute)))
+	late := must[*testcluster.Node](t)(c.Add())
+	late.UseRootKeyOf(other)
+	noError(t, late.Start())
+	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the refusal", func() error {
+		if !strings.Contains(late.LogTail(), "another root key") {
+			return errors.New("not refused yet")
+		}
+		return nil
+	}))
+}
+
+// TestCertificateIsReloaded replaces the client port's certificate while the node runs.
+func TestCertificateIsReloaded(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	write := func(serial int64) {
+		k := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))
+		pkcs := must[[]byte](t)(x509.MarshalPKCS8PrivateKey(k))
+		noError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs}), 0o600))
+		noError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	}
+	write(1)
+	c := newCluster(t, 1, "--tls-cert", cert, "--tls-key", key)
+	n := c.Nodes[0]
+	noError(t, n.Start())
+	serves := func(serial int64) error {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(n.Endpoint, "http://"), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if got := conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(); got != serial {
+			return errors.New("another certificate")
+		}
+		return nil
+	}
+	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the first certificate", func() error { return serves(1) }))
+	write(2)
+	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the second certificate", func() error { return serves(2) }))
+}
