@@ -342,7 +342,7 @@ func (n *Cluster) Stop() {
 }
 
 // Addresses are where this node listens: its peer port and its gossip port.
-func (n *Cluster) Addresses() (peer, gossip string) { return n.peers.advertised(), n.gossip.addr() }
+func (n *Cluster) Addresses() (peer, gossip string) { return n.peers.advertised(), n.gossip.addr }
 
 // LogPath is the Raft log's file, for its size.
 func (n *Cluster) LogPath() string { return filepath.Join(n.config.Dir, logFile) }

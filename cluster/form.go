@@ -23,7 +23,7 @@ func (n *Cluster) joinGossip(ctx context.Context) {
 		return
 	}
 	every(ctx, formInterval, func() {
-		if len(n.gossip.list.Members()) > 1 {
+		if n.gossip.list.NumMembers() > 1 {
 			return
 		}
 		if _, err := n.gossip.list.Join(n.config.Join); err != nil {

@@ -32,11 +32,18 @@ type meta struct {
 // where somebody configured the same key.
 type gossip struct {
 	list *memberlist.Memberlist
+	addr string // host:port where it listens
 	log  *slog.Logger
 
 	mu    sync.Mutex // guards below
 	self  meta
-	known map[string]meta // by node id; kept when a node leaves, since Raft will want to reach it again
+	known map[string]heard // by node id; kept when a node leaves, since Raft will want to reach it again
+}
+
+// heard is what was last heard of a node.
+type heard struct {
+	meta
+	alive bool
 }
 
 func startGossip(c Config, self meta) (*gossip, error) {
@@ -48,7 +55,7 @@ func startGossip(c Config, self meta) (*gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gossip{log: c.Log, self: self, known: map[string]meta{}}
+	g := &gossip{log: c.Log, self: self, known: map[string]heard{}}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = c.Credentials.Identity.ID
 	mc.BindAddr, mc.BindPort = host, port
@@ -66,6 +73,8 @@ func startGossip(c Config, self meta) (*gossip, error) {
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("start gossip at %s: %w", c.GossipAddr, err)
 	}
+	local := g.list.LocalNode()
+	g.addr = net.JoinHostPort(local.Addr.String(), strconv.Itoa(int(local.Port)))
 	return g, nil
 }
 
@@ -76,11 +85,6 @@ func splitAddr(addr string) (string, int, error) {
 	}
 	port, err := strconv.Atoi(service)
 	return host, port, err
-}
-
-func (g *gossip) addr() string {
-	n := g.list.LocalNode()
-	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
 
 // set changes what this node tells of itself.
@@ -95,10 +99,12 @@ func (g *gossip) set(change func(*meta)) {
 
 // members are the nodes that gossip holds alive, this one included.
 func (g *gossip) members() map[string]meta {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	m := map[string]meta{}
-	for _, n := range g.list.Members() {
-		if v, err := decodeMeta(n.Meta); err == nil {
-			m[n.Name] = v
+	for id, h := range g.known {
+		if h.alive {
+			m[id] = h.meta
 		}
 	}
 	return m
@@ -108,8 +114,8 @@ func (g *gossip) members() map[string]meta {
 func (g *gossip) find(id string) (meta, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m, ok := g.known[id]; ok {
-		return m, nil
+	if h, ok := g.known[id]; ok {
+		return h.meta, nil
 	}
 	return meta{}, fmt.Errorf("node %s has not been heard of by gossip", id)
 }
@@ -150,7 +156,15 @@ func (d *gossipDelegate) NotifyMsg([]byte)                {}
 func (d *gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *gossipDelegate) LocalState(bool) []byte          { return nil }
 func (d *gossipDelegate) MergeRemoteState([]byte, bool)   {}
-func (d *gossipDelegate) NotifyLeave(*memberlist.Node)    {}
+
+func (d *gossipDelegate) NotifyLeave(n *memberlist.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h, ok := d.known[n.Name]; ok {
+		h.alive = false
+		d.known[n.Name] = h
+	}
+}
 
 func (d *gossipDelegate) NotifyJoin(n *memberlist.Node)   { d.learn(n) }
 func (d *gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.learn(n) }
@@ -163,7 +177,7 @@ func (d *gossipDelegate) learn(n *memberlist.Node) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known[n.Name] = m
+	d.known[n.Name] = heard{m, true}
 }
 
 // logWriter turns memberlist's log lines into structured ones.

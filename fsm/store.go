@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Store is the state of one node. Its methods may be called from any goroutine.
@@ -104,7 +105,7 @@ func boltOptions() *bbolt.Options {
 func openDB(path string) (db *bbolt.DB, st state, err error) {
 	defer recoverDamage(&err)
 	db, err = bbolt.Open(path, 0o600, boltOptions())
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, st, errors.New("the data directory is in use by another process: stop that one first")
 	} else if err != nil {
 		return nil, st, fmt.Errorf("%w: the state store can't be opened: %w", ErrDamaged, err)

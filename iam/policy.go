@@ -43,14 +43,14 @@ func ParseResourcePolicy(text string) (*Policy, error) {
 		return nil, fmt.Errorf("not a policy document: %w", syntaxOnly(err))
 	}
 	if p.Version != "" && p.Version != "2012-10-17" && p.Version != "2008-10-17" {
-		return nil, errors.New(`Version must be "2012-10-17" or "2008-10-17"`)
+		return nil, errors.New(`the Version must be "2012-10-17" or "2008-10-17"`)
 	}
 	if len(p.Statements) == 0 {
-		return nil, errors.New("Statement must hold at least one statement")
+		return nil, errors.New("the Statement must hold at least one statement")
 	}
 	for i := range p.Statements {
 		if err := p.Statements[i].check(); err != nil {
-			return nil, fmt.Errorf("Statement %d: %w", i+1, err)
+			return nil, fmt.Errorf("statement %d: %w", i+1, err)
 		}
 	}
 	return &p, nil
@@ -72,7 +72,7 @@ func syntaxOnly(err error) error {
 func (s *Statement) check() error {
 	switch {
 	case s.Effect != "Allow" && s.Effect != "Deny":
-		return errors.New(`Effect must be "Allow" or "Deny"`)
+		return errors.New(`the Effect must be "Allow" or "Deny"`)
 	case (s.Principal == nil) == (s.NotPrincipal == nil):
 		return errors.New("wanted one of Principal and NotPrincipal")
 	case (s.Action == nil) == (s.NotAction == nil):

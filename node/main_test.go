@@ -36,6 +36,11 @@ func newCluster(t *testing.T, nodes int, args ...string) *testcluster.Cluster {
 	}
 	t.Cleanup(func() {
 		c.Close()
+		for _, n := range c.Nodes {
+			if race := n.Race(); race != "" {
+				t.Errorf("%s: %s", n.ID, race)
+			}
+		}
 		if t.Failed() {
 			for _, n := range c.Nodes {
 				t.Logf("the end of %s's log:\n%s", n.ID, n.LogTail())

@@ -53,16 +53,20 @@ type Node struct {
 	done chan struct{}
 }
 
-// Build builds the coffer binary into dir.
+// Build builds the coffer binary into dir, with the race detector if the test has it.
 func Build(ctx context.Context, dir string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(dir, "coffer")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/coffer")
+	args, cgo := []string{"build", "-o", binary}, "0"
+	if raceDetector {
+		args, cgo = append(args, "-race"), "1"
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/coffer")...)
 	cmd.Dir = filepath.Dir(strings.TrimSpace(string(root)))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build coffer: %w\n%s", err, out)
 	}
@@ -305,6 +309,18 @@ func (n *Node) Metric(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("no metric %s", name)
+}
+
+// Race is what the race detector first found in the node's process, empty if nothing.
+func (n *Node) Race() string {
+	b, err := os.ReadFile(n.Log)
+	if err != nil {
+		return ""
+	}
+	if at := bytes.Index(b, []byte("DATA RACE")); at >= 0 {
+		return string(b[at:min(len(b), at+4000)])
+	}
+	return ""
 }
 
 // LogTail is the end of the node's log.
