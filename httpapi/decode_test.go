@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -40,7 +41,7 @@ func FuzzRequest(f *testing.F) {
 	server := httpapi.New(httpapi.Config{
 		Region: "us-east-1", Keys: credentials, Registry: prometheus.NewRegistry(), Log: quiet, Now: time.Now,
 		Ready:   func() error { return nil },
-		Service: sm.New(sm.Config{Region: "us-east-1", Store: store, Cluster: alone{}, Now: time.Now, Random: bytes.NewReader(make([]byte, 1<<20))}),
+		Service: sm.New(sm.Config{Region: "us-east-1", Store: store, Cluster: alone{}, Now: time.Now, Random: rand.Reader}),
 	})
 	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue", "UpdateSecret", "ListSecrets", "UpdateSecretVersionStage",
 		"DeleteSecret", "TagResource", "UntagResource", "GetRandomPassword", "PutResourcePolicy", "ListSecretVersionIds", "Nothing"}
