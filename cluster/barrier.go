@@ -14,8 +14,8 @@ var ErrNoLeader = errors.New("no leader of the region could be reached, so the s
 const (
 	// barrierTimeout is how long a read waits for a leader before it is answered from what is here.
 	barrierTimeout = time.Second
-	// barrierRest is the least time between two confirmations while reads come in all the time.
-	barrierRest = 500 * time.Microsecond
+	// barrierRest is the least time between two confirmations while many reads come in.
+	barrierRest = time.Millisecond
 )
 
 // barrier confirms, for all reads that wait at a moment at once, that this node has applied every write
@@ -32,9 +32,10 @@ type barrier struct {
 }
 
 type round struct {
-	done  chan struct{}
-	index uint64
-	err   error
+	done    chan struct{}
+	readers int // guarded by barrier.mu
+	index   uint64
+	err     error
 }
 
 func newBarrier(n *Cluster) *barrier { return &barrier{n: n} }
@@ -84,6 +85,7 @@ func (b *barrier) confirm(ctx context.Context) (uint64, error) {
 		b.next = &round{done: make(chan struct{})}
 	}
 	r := b.next
+	r.readers++
 	if !b.running {
 		b.running = true
 		go b.run()
@@ -119,7 +121,7 @@ func (b *barrier) run() {
 		}
 		b.mu.Unlock()
 		close(r.done)
-		if r.err == nil {
+		if r.err == nil && r.readers > 1 {
 			time.Sleep(barrierRest)
 		}
 	}

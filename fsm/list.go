@@ -142,20 +142,19 @@ func after(prefix []byte) []byte {
 
 // withPrefix fetches the secrets whose names start with l.NamePrefix; nil if there are too many to sort.
 func (t *Tx) withPrefix(l List) []*secret.Secret {
-	few := []*secret.Secret{}
 	prefix := secretKey(l.Account, l.NamePrefix)
 	c := t.bucket(tableSecrets).Cursor()
-	// Count first: a list that is not rare is not decoded for nothing.
-	n := 0
-	for k, _ := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		if n++; n > maxSorted {
+	rows := make([][2][]byte, 0, 128)
+	for k, row := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, row = c.Next() {
+		if len(rows) == maxSorted {
 			return nil
 		}
+		rows = append(rows, [2][]byte{k, row})
 	}
-	for k, row := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, row = c.Next() {
-		var s secret.Secret
-		tableSecrets.decode(k, tableSecrets.open(k, row), &s)
-		few = append(few, &s)
+	few := make([]*secret.Secret, len(rows))
+	for i, r := range rows {
+		few[i] = new(secret.Secret)
+		tableSecrets.decode(r[0], tableSecrets.open(r[0], r[1]), few[i])
 	}
 	return few
 }

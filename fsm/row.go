@@ -64,7 +64,8 @@ func (t table) open(key, row []byte) []byte {
 	return row[sumLen:]
 }
 
-var encoding, decoding = func() (cbor.EncMode, cbor.DecMode) {
+// decoding is strict, for what comes over the wire; rowDecoding reads what a checksum vouches for.
+var encoding, decoding, rowDecoding = func() (cbor.EncMode, cbor.DecMode, cbor.DecMode) {
 	enc, err := cbor.CoreDetEncOptions().EncMode() // deterministic: same value, same bytes (RFC 8949, 4.2.1)
 	if err != nil {
 		panic(err)
@@ -73,7 +74,11 @@ var encoding, decoding = func() (cbor.EncMode, cbor.DecMode) {
 	if err != nil {
 		panic(err)
 	}
-	return enc, dec
+	rows, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return enc, dec, rows
 }()
 
 func encode(v any) []byte {
@@ -85,7 +90,7 @@ func encode(v any) []byte {
 }
 
 func (t table) decode(key, payload []byte, into any) {
-	if err := decoding.Unmarshal(payload, into); err != nil {
+	if err := rowDecoding.Unmarshal(payload, into); err != nil {
 		panic(t.damaged(key, "can't be decoded: "+err.Error()))
 	}
 }

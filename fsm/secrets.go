@@ -140,10 +140,13 @@ func (w *writeTx) cleanUp(s *secret.Secret, at int64) {
 	if s.Versions <= secret.MaxUnlabelled || at < s.CleanUpAt {
 		return
 	}
-	labelled := s.ByVersion()
+	labelled := map[string]bool{}
+	for _, id := range s.Labels {
+		labelled[id] = true
+	}
 	var unlabelled []secret.Version
 	w.Versions(s, "", func(v *secret.Version) bool {
-		if _, ok := labelled[v.ID]; !ok {
+		if !labelled[v.ID] {
 			unlabelled = append(unlabelled, *v)
 		}
 		return true

@@ -1,6 +1,10 @@
 package secret
 
-import "sort"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // The staging labels that Secrets Manager moves by itself.
 const (
@@ -76,21 +80,28 @@ func (s *Secret) LabelsOf(id string) []string {
 		}
 	}
 	if len(labels) > 1 {
-		sort.Strings(labels)
+		slices.Sort(labels)
 	}
 	return labels
 }
 
-// ByVersion lists the labelled versions and their labels, each sorted.
-func (s *Secret) ByVersion() map[string][]string {
-	m := make(map[string][]string, len(s.Labels))
+// ByVersion calls visit with each labelled version and its labels, both sorted.
+func (s *Secret) ByVersion(visit func(id string, labels []string)) {
+	pairs := make([][2]string, 0, 8)
 	for label, id := range s.Labels {
-		m[id] = append(m[id], label)
+		pairs = append(pairs, [2]string{id, label})
 	}
-	for _, labels := range m {
-		sort.Strings(labels)
+	slices.SortFunc(pairs, func(a, b [2]string) int {
+		return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1]))
+	})
+	labels := make([]string, 0, 8)
+	for i, p := range pairs {
+		labels = append(labels, p[1])
+		if i == len(pairs)-1 || pairs[i+1][0] != p[0] {
+			visit(p[0], labels)
+			labels = labels[:0]
+		}
 	}
-	return m
 }
 
 // Tag adds tags, replacing the values of keys that are there. It fails with KindLimitExceeded

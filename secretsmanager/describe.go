@@ -3,6 +3,8 @@ package secretsmanager
 import (
 	"context"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"coffer/secret"
 )
 
@@ -37,7 +39,33 @@ func (v *view) metadata(s *secret.Secret) metadata {
 // DescribeSecretOutput is the answer of DescribeSecret.
 type DescribeSecretOutput struct {
 	metadata
-	VersionIdsToStages map[string][]string `json:"VersionIdsToStages,omitempty"`
+	VersionIdsToStages stages `json:"VersionIdsToStages,omitzero"`
+}
+
+// stages are a secret's labelled versions with their labels, written without making a map of them first.
+type stages struct{ s *secret.Secret }
+
+// IsZero leaves the member out where no version has a label.
+func (v stages) IsZero() bool { return len(v.s.Labels) == 0 }
+
+// MarshalJSONTo writes an object: version id -> labels.
+func (v stages) MarshalJSONTo(enc *jsontext.Encoder) (err error) {
+	write := func(t jsontext.Token) {
+		if err == nil {
+			err = enc.WriteToken(t)
+		}
+	}
+	write(jsontext.BeginObject)
+	v.s.ByVersion(func(id string, labels []string) {
+		write(jsontext.String(id))
+		write(jsontext.BeginArray)
+		for _, label := range labels {
+			write(jsontext.String(label))
+		}
+		write(jsontext.EndArray)
+	})
+	write(jsontext.EndObject)
+	return err
 }
 
 // DescribeSecret tells everything of a secret but its values.
@@ -53,7 +81,7 @@ func (s *Service) DescribeSecret(ctx context.Context, in *SecretIDInput) (*Descr
 		if err != nil {
 			return err
 		}
-		out = &DescribeSecretOutput{v.metadata(found), found.ByVersion()}
+		out = &DescribeSecretOutput{v.metadata(found), stages{found}}
 		return nil
 	})
 	return out, err

@@ -27,7 +27,7 @@ type ListSecretsOutput struct {
 // SecretListEntry is one secret in a list.
 type SecretListEntry struct {
 	metadata
-	SecretVersionsToStages map[string][]string `json:"SecretVersionsToStages,omitempty"`
+	SecretVersionsToStages stages `json:"SecretVersionsToStages,omitzero"`
 }
 
 var orders = map[string]fsm.Order{
@@ -58,7 +58,7 @@ func (s *Service) ListSecrets(ctx context.Context, in *ListSecretsInput) (*ListS
 	out := &ListSecretsOutput{SecretList: []SecretListEntry{}}
 	err = s.scan(ctx, func(v *view) (err error) {
 		out.NextToken, err = v.page(q, in.NextToken, limit(in.MaxResults, maxPage), func(found *secret.Secret) {
-			out.SecretList = append(out.SecretList, SecretListEntry{v.metadata(found), found.ByVersion()})
+			out.SecretList = append(out.SecretList, SecretListEntry{v.metadata(found), stages{found}})
 		})
 		return err
 	})
