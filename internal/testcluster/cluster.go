@@ -8,13 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -112,16 +115,35 @@ func (c *Cluster) Add() (*Node, error) {
 		return nil, err
 	}
 	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		var err error
+		if *addr, err = freeAddr(); err != nil {
 			return nil, err
 		}
-		*addr = l.Addr().String()
-		defer l.Close()
 	}
 	n.Endpoint = "http://" + n.listen
 	c.Nodes = append(c.Nodes, n)
 	return n, nil
+}
+
+// nextPort is where the search for free ports goes on: below the ports that the kernel gives to connections, and
+// somewhere else in each test process.
+var nextPort atomic.Int32
+
+func init() { nextPort.Store(10_000 + rand.Int32N(20_000)) }
+
+// freeAddr finds a port that nobody uses, and does not find it again.
+func freeAddr() (string, error) {
+	var last error
+	for range 1000 {
+		port := 10_000 + int(nextPort.Add(1))%22_000
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return addr, l.Close()
+		}
+		last = err
+	}
+	return "", fmt.Errorf("no free port: %w", last)
 }
 
 // Start starts all nodes and waits until they are ready.
@@ -136,12 +158,19 @@ func (c *Cluster) Start(ctx context.Context) error {
 
 // AwaitReady waits until every node is ready.
 func (c *Cluster) AwaitReady(ctx context.Context) error {
-	for _, n := range c.Nodes {
-		if err := n.AwaitReady(ctx); err != nil {
-			return err
+	return Eventually(ctx, "all nodes to be ready", func() error {
+		for _, n := range c.Nodes {
+			if err := n.ended(); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		for _, n := range c.Nodes {
+			if err := n.ready(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Close kills what still runs.
@@ -166,12 +195,15 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	return leader, err
 }
 
+// hopeless is an error that waiting will not mend.
+type hopeless struct{ error }
+
 // Eventually calls check until it succeeds; when ctx ends the last error is the answer.
 func Eventually(ctx context.Context, what string, check func() error) error {
 	for {
 		err := check()
-		if err == nil {
-			return nil
+		if err == nil || errors.As(err, &hopeless{}) {
+			return err
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -270,17 +302,29 @@ func (n *Node) Wipe() error { return os.RemoveAll(n.Data) }
 // AwaitReady waits until the node serves reads and writes.
 func (n *Node) AwaitReady(ctx context.Context) error {
 	return Eventually(ctx, n.ID+" to be ready", func() error {
-		select {
-		case <-n.Exited():
-			return fmt.Errorf("it has ended; its log:\n%s", n.LogTail())
-		default:
+		if err := n.ended(); err != nil {
+			return err
 		}
-		status, body, err := n.Get("/readyz")
-		if err == nil && status != http.StatusOK {
-			err = errors.New(body)
-		}
-		return err
+		return n.ready()
 	})
+}
+
+func (n *Node) ready() error {
+	status, body, err := n.Get("/readyz")
+	if err == nil && status != http.StatusOK {
+		err = errors.New(n.ID + ": " + body)
+	}
+	return err
+}
+
+// ended is an error once the node's process has ended.
+func (n *Node) ended() error {
+	select {
+	case <-n.Exited():
+		return hopeless{fmt.Errorf("%s has ended; its log:\n%s", n.ID, n.LogTail())}
+	default:
+		return nil
+	}
 }
 
 var probe = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
