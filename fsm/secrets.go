@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 
 	"coffer/secret"
 )
@@ -62,7 +63,7 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 		return s, nil
 	}
 	old := *s
-	s.Labels = clone(s.Labels)
+	s.Labels = maps.Clone(s.Labels)
 	if err := do(s); err != nil {
 		return nil, err
 	}
@@ -71,14 +72,6 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 	s.LastCommand = id
 	w.putSecret(&old, s)
 	return s, nil
-}
-
-func clone(labels map[string]string) map[string]string {
-	m := make(map[string]string, len(labels)+1)
-	for label, id := range labels {
-		m[label] = id
-	}
-	return m
 }
 
 // live is change for a secret that is not scheduled for deletion.

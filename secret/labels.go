@@ -39,7 +39,7 @@ func (s *Secret) promote(id string) {
 
 func (s *Secret) set(label, id string) {
 	if s.Labels == nil {
-		s.Labels = map[string]string{}
+		s.Labels = Labels{}
 	}
 	s.Labels[label] = id
 }

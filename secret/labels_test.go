@@ -29,7 +29,7 @@ func TestLabelRules(t *testing.T) {
 				versions = append(versions, id)
 				want := maps.Clone(before)
 				if want == nil {
-					want = map[string]string{}
+					want = secret.Labels{}
 				}
 				promote := before[secret.Current] == "" || slices.Contains(asked, secret.Current)
 				for _, l := range asked {

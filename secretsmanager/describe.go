@@ -50,22 +50,31 @@ func (v stages) IsZero() bool { return len(v.s.Labels) == 0 }
 
 // MarshalJSONTo writes an object: version id -> labels.
 func (v stages) MarshalJSONTo(enc *jsontext.Encoder) (err error) {
-	write := func(t jsontext.Token) {
+	var buf [256]byte
+	b := append(buf[:0], '{')
+	quote := func(s string) {
 		if err == nil {
-			err = enc.WriteToken(t)
+			b, err = jsontext.AppendQuote(b, s)
 		}
 	}
-	write(jsontext.BeginObject)
 	v.s.ByVersion(func(id string, labels []string) {
-		write(jsontext.String(id))
-		write(jsontext.BeginArray)
-		for _, label := range labels {
-			write(jsontext.String(label))
+		if len(b) > 1 {
+			b = append(b, ',')
 		}
-		write(jsontext.EndArray)
+		quote(id)
+		b = append(b, ":["...)
+		for i, label := range labels {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			quote(label)
+		}
+		b = append(b, ']')
 	})
-	write(jsontext.EndObject)
-	return err
+	if err != nil {
+		return err
+	}
+	return enc.WriteValue(append(b, '}'))
 }
 
 // DescribeSecret tells everything of a secret but its values.
