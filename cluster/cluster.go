@@ -46,8 +46,8 @@ type Config struct {
 
 // Timings of Raft. A lost leader is noticed after one to two times electionTimeout.
 const (
-	electionTimeout   = 500 * time.Millisecond
-	leaderLease       = 250 * time.Millisecond
+	electionTimeout   = 400 * time.Millisecond
+	leaderLease       = 200 * time.Millisecond
 	commitTimeout     = 10 * time.Millisecond // a follower learns of a commit at most this late
 	gossipTimeout     = 2 * time.Second
 	peerTimeout       = 3 * time.Second
@@ -59,7 +59,7 @@ const (
 	snapshotsKept     = 2
 	snapshotThreshold = 8192
 	trailingLogs      = 4096
-	cachedEntries     = 256
+	cachedEntries     = 64
 )
 
 // Cluster is this node's part in its region's cluster.

@@ -15,7 +15,7 @@ type cachedRow struct {
 	decoded any
 }
 
-const cachedRows = 8192
+const cachedRows = 4096
 
 func newCache() *cache {
 	rows, err := lru.New[string, cachedRow](cachedRows)

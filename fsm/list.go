@@ -3,8 +3,7 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
-	"sort"
-	"strings"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -160,21 +159,24 @@ func (t *Tx) withPrefix(l List) []*secret.Secret {
 }
 
 func walkSorted(l List, few []*secret.Secret, visit func(*secret.Secret) bool) []byte {
-	keys := make(map[*secret.Secret]string, len(few))
-	for _, s := range few {
-		keys[s] = string(l.Order.key(s))
+	type entry struct {
+		key []byte
+		s   *secret.Secret
 	}
-	sort.Slice(few, func(i, j int) bool {
-		return strings.Compare(keys[few[i]], keys[few[j]]) < 0 != l.Descending
-	})
-	for _, s := range few {
-		if l.Cursor != nil {
-			if c := strings.Compare(keys[s], string(l.Cursor)); c == 0 || c < 0 != l.Descending {
-				continue
-			}
+	entries := make([]entry, len(few))
+	for i, s := range few {
+		entries[i] = entry{l.Order.key(s), s}
+	}
+	order := func(a, b []byte) int {
+		if l.Descending {
+			return bytes.Compare(b, a)
 		}
-		if !visit(s) {
-			return []byte(keys[s])
+		return bytes.Compare(a, b)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return order(a.key, b.key) })
+	for _, e := range entries {
+		if (l.Cursor == nil || order(e.key, l.Cursor) > 0) && !visit(e.s) {
+			return e.key
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ func (k DataKey) Open(ctx EncryptionContext, sealed []byte) ([]byte, error) {
 }
 
 // cachedDataKeys bounds the unwrapped data keys that a node holds: about 1 KiB each.
-const cachedDataKeys = 20_000
+const cachedDataKeys = 4096
 
 // Cache holds unwrapped data keys, so that reading a secret again unwraps nothing.
 type Cache struct {
