@@ -15,7 +15,7 @@ const (
 	// barrierTimeout is how long a read waits for a leader before it is answered from what is here.
 	barrierTimeout = time.Second
 	// barrierRest is the least time between two confirmations while many reads come in.
-	barrierRest = time.Millisecond
+	barrierRest = 1500 * time.Microsecond
 )
 
 // barrier confirms, for all reads that wait at a moment at once, that this node has applied every write

@@ -34,8 +34,8 @@ func (l *layer) set(t table, key, row []byte) {
 // When the file is brought up to date: at the latest flushInterval after a change. Applying waits when a
 // slow disk leaves maxUnflushed in memory.
 const (
-	flushInterval = time.Second
-	maxUnflushed  = 16 << 20
+	flushInterval = 2 * time.Second
+	maxUnflushed  = 32 << 20
 	flushRetry    = time.Second
 )
 
