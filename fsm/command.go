@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/fxamacker/cbor/v2"
@@ -43,39 +44,14 @@ var kinds = map[Kind]func() Command{
 	14: func() Command { return &Checkpoint{} },
 }
 
-func kindOf(c Command) Kind {
-	switch c.(type) {
-	case *InitCluster:
-		return 1
-	case *CreateSecret:
-		return 2
-	case *PutVersion:
-		return 3
-	case *UpdateSecret:
-		return 4
-	case *MoveLabel:
-		return 5
-	case *ScheduleDeletion:
-		return 6
-	case *DeleteNow:
-		return 7
-	case *CancelDeletion:
-		return 8
-	case *TagSecret:
-		return 9
-	case *UntagSecret:
-		return 10
-	case *SetPolicy:
-		return 11
-	case *RecordAccess:
-		return 12
-	case *PurgeDue:
-		return 13
-	case *Checkpoint:
-		return 14
+// kindOf is the inverse of kinds.
+var kindOf = func() map[reflect.Type]Kind {
+	m := make(map[reflect.Type]Kind, len(kinds))
+	for kind, make := range kinds {
+		m[reflect.TypeOf(make())] = kind
 	}
-	panic(fmt.Sprintf("fsm: no kind for command %T", c))
-}
+	return m
+}()
 
 // Cluster is what a region's cluster is, decided once when it is formed.
 type Cluster struct {
@@ -228,7 +204,7 @@ type Envelope struct {
 // Encode puts a command into its envelope, as bytes. id has 16 random bytes; a command that is
 // proposed again keeps its id.
 func Encode(id []byte, c Command) []byte {
-	return encode(Envelope{ID: id, Kind: kindOf(c), Body: encode(c)})
+	return encode(Envelope{ID: id, Kind: kindOf[reflect.TypeOf(c)], Body: encode(c)})
 }
 
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
