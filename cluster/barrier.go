@@ -14,8 +14,10 @@ var ErrNoLeader = errors.New("no leader of the region could be reached, so the s
 const (
 	// barrierTimeout is how long a read waits for a leader before it is answered from what is here.
 	barrierTimeout = time.Second
-	// barrierRest is the least time between two confirmations while many reads come in.
-	barrierRest = 1500 * time.Microsecond
+	// After a confirmation the next one waits for restPerRead times the reads that it served, at most maxRest: under
+	// load more reads share a confirmation, and a lone reader never waits.
+	restPerRead = 150 * time.Microsecond
+	maxRest     = 3 * time.Millisecond
 )
 
 // barrier confirms, for all reads that wait at a moment at once, that this node has applied every write
@@ -122,7 +124,7 @@ func (b *barrier) run() {
 		b.mu.Unlock()
 		close(r.done)
 		if r.err == nil && r.readers > 1 {
-			time.Sleep(barrierRest)
+			time.Sleep(min(time.Duration(r.readers)*restPerRead, maxRest))
 		}
 	}
 }
