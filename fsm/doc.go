@@ -1,8 +1,8 @@
 // Package fsm is a region's replicated state: the commands that change it, the store that keeps it,
 // and read transactions over it.
 //
-// Store is a raft.BatchingFSM over one bbolt file. A batch of log entries is applied in one
-// transaction together with the Raft index it reaches, so a restart opens the file and applies only
+// Store is a raft.BatchingFSM over one bbolt file. What it applies is written there shortly after, in one
+// transaction together with the Raft index that it reaches, so a restart opens the file and applies only
 // what is newer. Apply is deterministic and is the only place where state changes: it decides
 // uniqueness, label moves and conditions. Whatever is random or depends on a clock is decided before
 // proposing and travels in the command.

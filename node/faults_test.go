@@ -194,13 +194,7 @@ func TestNodeReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the new node to be a voter", func() error {
-		out, err := c.Nodes[0].Operate(t.Context(), "cluster", "members")
-		if err != nil {
-			return err
-		}
-		return wantMembers(out, map[string]bool{"n1": true, "n2": true, "n4": true})
-	}))
+	awaitMembers(t, c.Nodes[0], map[string]bool{"n1": true, "n2": true, "n4": true})
 	c.Nodes[0].Kill() // the others must be a majority now
 	w.progress()
 	w.finish()
@@ -218,12 +212,6 @@ func TestWipedNodeIsRebuilt(t *testing.T) {
 	noError(t, n.AwaitReady(ctx(t, time.Minute)))
 	w.progress()
 	w.finish()
-	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the rebuilt node to be a voter", func() error {
-		out, err := n.Operate(t.Context(), "cluster", "members")
-		if err != nil {
-			return err
-		}
-		return wantMembers(out, map[string]bool{"n1": true, "n2": true, "n3": true})
-	}))
+	awaitMembers(t, n, map[string]bool{"n1": true, "n2": true, "n3": true})
 	verify(t, c)
 }

@@ -3,7 +3,6 @@ package secretsmanager
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 
 	"coffer/fsm"
@@ -63,12 +62,7 @@ func (s *Service) FlushAccess(ctx context.Context) error {
 		if len(reads) == 0 {
 			return nil
 		}
-		id := make([]byte, 16)
-		_, err := io.ReadFull(s.random, id)
-		if err == nil {
-			_, err = s.cluster.Propose(ctx, fsm.Encode(id, &fsm.RecordAccess{Reads: reads}))
-		}
-		if err != nil {
+		if _, err := s.propose(ctx, &fsm.RecordAccess{Reads: reads}); err != nil {
 			s.access.mu.Lock()
 			for _, r := range reads {
 				s.access.reads[accessed{r.Ref, r.Version}] = r.Day

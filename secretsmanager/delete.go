@@ -3,7 +3,6 @@ package secretsmanager
 import (
 	"context"
 	"errors"
-	"time"
 
 	"coffer/fsm"
 	"coffer/secret"
@@ -117,13 +116,7 @@ func (s *Service) Purge(ctx context.Context) (purged int, err error) {
 		if err != nil || !due {
 			return purged, err
 		}
-		id := make([]byte, 16)
-		if _, err := s.random.Read(id); err != nil {
-			return purged, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		out, err := s.cluster.Propose(ctx, fsm.Encode(id, &fsm.PurgeDue{At: now, Max: purgeBatch}))
-		cancel()
+		out, err := s.propose(ctx, &fsm.PurgeDue{At: now, Max: purgeBatch})
 		if err != nil {
 			return purged, err
 		}

@@ -187,11 +187,7 @@ func (s *Service) write(ctx context.Context, prepare func(*view) (fsm.Command, e
 			}
 			continue
 		}
-		id := make([]byte, 16)
-		if _, err := io.ReadFull(s.random, id); err != nil {
-			return fsm.Outcome{}, err
-		}
-		out, err := s.cluster.Propose(ctx, fsm.Encode(id, command))
+		out, err := s.propose(ctx, command)
 		if err != nil {
 			return out, noMajority(err)
 		}
@@ -200,6 +196,15 @@ func (s *Service) write(ctx context.Context, prepare func(*view) (fsm.Command, e
 		}
 	}
 	return fsm.Outcome{}, &UnavailableError{Message: "Other requests kept changing the secret. Send the request again."}
+}
+
+// propose replicates a command under a new id.
+func (s *Service) propose(ctx context.Context, command fsm.Command) (fsm.Outcome, error) {
+	id := make([]byte, 16)
+	if _, err := io.ReadFull(s.random, id); err != nil {
+		return fsm.Outcome{}, err
+	}
+	return s.cluster.Propose(ctx, fsm.Encode(id, command))
 }
 
 // find is the secret that id means. One scheduled for deletion is refused unless scheduled is true.
