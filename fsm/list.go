@@ -151,8 +151,9 @@ func (t *Tx) withPrefix(l List) []*secret.Secret {
 		rows = append(rows, [2][]byte{k, row})
 	}
 	few := make([]*secret.Secret, len(rows))
+	all := make([]secret.Secret, len(rows)) // one allocation
 	for i, r := range rows {
-		few[i] = new(secret.Secret)
+		few[i] = &all[i]
 		tableSecrets.decode(r[0], tableSecrets.open(r[0], r[1]), few[i])
 	}
 	return few

@@ -122,7 +122,7 @@ func values(t testing.TB, s *fsm.Store) map[string]string {
 			if versions > 0 && !sec.HasValue() {
 				t.Errorf("%s has versions and no AWSCURRENT", sec.Name)
 			}
-			for label, id := range sec.Labels {
+			for label, id := range sec.Labels.All() {
 				if tx.Version(sec, id) == nil {
 					t.Errorf("%s: label %s is on %s, which does not exist", sec.Name, label, id)
 				}

@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/fxamacker/cbor/v2"
+
+	"coffer/secret"
 )
 
 // table is one bucket of the store. The numbers are part of row checksums and of snapshots, and stay.
@@ -92,6 +95,9 @@ func encode(v any) []byte {
 func (t table) decode(key, payload []byte, into any) {
 	if err := rowDecoding.Unmarshal(payload, into); err != nil {
 		panic(t.damaged(key, "can't be decoded: "+err.Error()))
+	}
+	if s, ok := into.(*secret.Secret); ok { // its row does not repeat what its key says
+		s.Account, s.Name, _ = strings.Cut(string(key), "\x00")
 	}
 }
 

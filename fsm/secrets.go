@@ -3,7 +3,6 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
-	"maps"
 
 	"coffer/secret"
 )
@@ -63,7 +62,6 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 		return s, nil
 	}
 	old := *s
-	s.Labels = maps.Clone(s.Labels)
 	if err := do(s); err != nil {
 		return nil, err
 	}
@@ -134,7 +132,7 @@ func (w *writeTx) cleanUp(s *secret.Secret, at int64) {
 		return
 	}
 	labelled := map[string]bool{}
-	for _, id := range s.Labels {
+	for _, id := range s.Labels.All() {
 		labelled[id] = true
 	}
 	var unlabelled []secret.Version

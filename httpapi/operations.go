@@ -27,6 +27,9 @@ func op[In, Out any](target string, do func(context.Context, *In) (*Out, error))
 		if err != nil {
 			return nil, err
 		}
+		if long, ok := any(out).(interface{ AppendJSON([]byte) []byte }); ok {
+			return long.AppendJSON(into), nil
+		}
 		w := sliceWriter(into)
 		if err := json.MarshalWrite(&w, out); err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ func (s *Secret) Attach(id string, labels []string) error {
 	}
 	for _, label := range labels {
 		if label != Current {
-			s.set(label, id)
+			s.Labels = s.Labels.With(label, id)
 		}
 	}
 	if current {
@@ -30,25 +30,18 @@ func (s *Secret) Attach(id string, labels []string) error {
 // promote makes version id the current one. The version that was current becomes AWSPREVIOUS;
 // every other label stays where it is.
 func (s *Secret) promote(id string) {
-	old := s.Labels[Current]
-	s.set(Current, id)
+	old := s.Labels.On(Current)
+	s.Labels = s.Labels.With(Current, id)
 	if old != "" && old != id {
-		s.set(Previous, old)
+		s.Labels = s.Labels.With(Previous, old)
 	}
-}
-
-func (s *Secret) set(label, id string) {
-	if s.Labels == nil {
-		s.Labels = Labels{}
-	}
-	s.Labels[label] = id
 }
 
 // MoveLabel is UpdateSecretVersionStage: it takes label from version from and puts it on version to.
 // Either may be empty, not both. from must name the version that has the label; AWSCURRENT can be
 // moved, never removed. Whether version to exists is the caller's to check.
 func (s *Secret) MoveLabel(label, from, to string) error {
-	on := s.Labels[label]
+	on := s.Labels.On(label)
 	switch {
 	case from == "" && to == "":
 		return Errorf(KindInvalidParameter, "You must specify MoveToVersionId, RemoveFromVersionId, or both.")
@@ -59,11 +52,11 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	case to == "" && label == Current:
 		return Errorf(KindInvalidParameter, "You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
 	case to == "":
-		delete(s.Labels, label)
+		s.Labels = s.Labels.Without(label)
 		return nil
 	case label == Current:
 		// A version that becomes current gives AWSPREVIOUS to the old one, so it never gains more than one label.
-		if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion && s.Labels[Previous] != to {
+		if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion && s.Labels.On(Previous) != to {
 			return tooManyLabels()
 		}
 		s.promote(to)
@@ -72,7 +65,7 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion {
 		return tooManyLabels()
 	}
-	s.set(label, to)
+	s.Labels = s.Labels.With(label, to)
 	return nil
 }
 

@@ -19,7 +19,7 @@ func TestLabelRules(t *testing.T) {
 		var versions []string
 		labels := rapid.SampledFrom([]string{secret.Current, secret.Previous, secret.Pending, "a", "b"})
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			before := maps.Clone(s.Labels)
+			before := maps.Collect(s.Labels.All())
 			if len(versions) == 0 || rapid.Bool().Draw(t, "put") {
 				id := fmt.Sprint("v", len(versions))
 				asked := rapid.SliceOfNDistinct(labels, 0, 3, rapid.ID[string]).Draw(t, "labels")
@@ -28,9 +28,6 @@ func TestLabelRules(t *testing.T) {
 				}
 				versions = append(versions, id)
 				want := maps.Clone(before)
-				if want == nil {
-					want = secret.Labels{}
-				}
 				promote := before[secret.Current] == "" || slices.Contains(asked, secret.Current)
 				for _, l := range asked {
 					want[l] = id
@@ -41,8 +38,8 @@ func TestLabelRules(t *testing.T) {
 						want[secret.Previous] = old
 					}
 				}
-				if !maps.Equal(want, s.Labels) {
-					t.Fatalf("put %s with %v over %v: got %v, want %v", id, asked, before, s.Labels, want)
+				if !maps.Equal(want, maps.Collect(s.Labels.All())) {
+					t.Fatalf("put %s with %v over %v: got %v, want %v", id, asked, before, maps.Collect(s.Labels.All()), want)
 				}
 			} else {
 				pick := rapid.SampledFrom(append(slices.Clone(versions), ""))
@@ -63,12 +60,19 @@ func TestLabelRules(t *testing.T) {
 						want[secret.Previous] = from
 					}
 				}
-				if !maps.Equal(want, s.Labels) {
-					t.Fatalf("move %s from %q to %q over %v: got %v, want %v", label, from, to, before, s.Labels, want)
+				if !maps.Equal(want, maps.Collect(s.Labels.All())) {
+					t.Fatalf("move %s from %q to %q over %v: got %v, want %v", label, from, to, before, maps.Collect(s.Labels.All()), want)
 				}
 			}
 			if !s.HasValue() {
 				t.Fatal("no AWSCURRENT")
+			}
+			last := ""
+			for label := range s.Labels.All() {
+				if label <= last {
+					t.Fatalf("%s stands behind %s", label, last)
+				}
+				last = label
 			}
 		}
 	})

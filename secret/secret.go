@@ -2,13 +2,8 @@ package secret
 
 import (
 	"cmp"
-	"encoding/binary"
-	"errors"
-	"maps"
 	"slices"
 	"strings"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // The staging labels that Secrets Manager moves by itself.
@@ -30,8 +25,8 @@ const (
 // Secret is a secret's metadata. Times are milliseconds since 1970, days are days since 1970;
 // zero means "never". The field numbers are the stored form and never change their meaning.
 type Secret struct {
-	Account     string `cbor:"1,keyasint"`
-	Name        string `cbor:"2,keyasint"`
+	Account     string `cbor:"-"` // in the row's key, as is the name
+	Name        string `cbor:"-"`
 	Suffix      string `cbor:"3,keyasint"`
 	Description string `cbor:"4,keyasint,omitempty"`
 	Tags        []Tag  `cbor:"6,keyasint,omitempty"`
@@ -46,51 +41,6 @@ type Secret struct {
 	CleanUpAt   int64  `cbor:"15,keyasint,omitempty"` // no version can be removed before
 	Revision    uint64 `cbor:"16,keyasint"`           // counts changes
 	LastCommand []byte `cbor:"17,keyasint,omitempty"` // id of the last command that changed it
-}
-
-// Labels are staging labels and the versions they are on: each on one.
-type Labels map[string]string
-
-// MarshalCBOR stores labels as one byte string: label and version in turn, by label, each after its length
-// (uvarint). Lists of secrets decode many, and this takes a quarter of the time of a map.
-func (l Labels) MarshalCBOR() ([]byte, error) {
-	var flat []byte
-	add := func(s string) { flat = append(binary.AppendUvarint(flat, uint64(len(s))), s...) }
-	for _, label := range slices.Sorted(maps.Keys(l)) {
-		add(label)
-		add(l[label])
-	}
-	return cbor.Marshal(flat)
-}
-
-var errLabels = errors.New("staging labels are not stored as they are written")
-
-// UnmarshalCBOR is the inverse of MarshalCBOR.
-func (l *Labels) UnmarshalCBOR(b []byte) error {
-	var flat []byte
-	if err := cbor.Unmarshal(b, &flat); err != nil {
-		return err
-	}
-	text, at := string(flat), 0
-	next := func() (string, bool) {
-		n, used := binary.Uvarint(flat[at:])
-		if used <= 0 || n > uint64(len(flat)-at-used) {
-			return "", false
-		}
-		start := at + used
-		at = start + int(n)
-		return text[start:at], true
-	}
-	*l = Labels{}
-	for at < len(flat) {
-		label, ok := next()
-		version, ok2 := next()
-		if !ok || !ok2 {
-			return errLabels
-		}
-		(*l)[label] = version
-	}
-	return nil
 }
 
 // Version is the metadata of one immutable value.
@@ -119,18 +69,15 @@ type Tag struct {
 func (s *Secret) ARN(region string) string { return ARN(region, s.Account, s.Name, s.Suffix) }
 
 // HasValue reports whether some version is current.
-func (s *Secret) HasValue() bool { return s.Labels[Current] != "" }
+func (s *Secret) HasValue() bool { return s.Labels.On(Current) != "" }
 
 // LabelsOf lists the staging labels of version id, sorted.
 func (s *Secret) LabelsOf(id string) []string {
 	var labels []string
-	for label, on := range s.Labels {
+	for label, on := range s.Labels.All() {
 		if on == id {
 			labels = append(labels, label)
 		}
-	}
-	if len(labels) > 1 {
-		slices.Sort(labels)
 	}
 	return labels
 }
@@ -138,7 +85,7 @@ func (s *Secret) LabelsOf(id string) []string {
 // ByVersion calls visit with each labelled version and its labels, both sorted.
 func (s *Secret) ByVersion(visit func(id string, labels []string)) {
 	pairs := make([][2]string, 0, 8)
-	for label, id := range s.Labels {
+	for label, id := range s.Labels.All() {
 		pairs = append(pairs, [2]string{id, label})
 	}
 	slices.SortFunc(pairs, func(a, b [2]string) int {

@@ -49,32 +49,27 @@ type stages struct{ s *secret.Secret }
 func (v stages) IsZero() bool { return len(v.s.Labels) == 0 }
 
 // MarshalJSONTo writes an object: version id -> labels.
-func (v stages) MarshalJSONTo(enc *jsontext.Encoder) (err error) {
-	var buf [256]byte
-	b := append(buf[:0], '{')
-	quote := func(s string) {
-		if err == nil {
-			b, err = jsontext.AppendQuote(b, s)
-		}
-	}
+func (v stages) MarshalJSONTo(enc *jsontext.Encoder) error {
+	return enc.WriteValue(v.append(nil))
+}
+
+func (v stages) append(b []byte) []byte {
+	b = append(b, '{')
+	empty := len(b)
 	v.s.ByVersion(func(id string, labels []string) {
-		if len(b) > 1 {
+		if len(b) > empty {
 			b = append(b, ',')
 		}
-		quote(id)
-		b = append(b, ":["...)
+		b = append(appendText(b, id), ":["...)
 		for i, label := range labels {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			quote(label)
+			b = appendText(b, label)
 		}
 		b = append(b, ']')
 	})
-	if err != nil {
-		return err
-	}
-	return enc.WriteValue(append(b, '}'))
+	return append(b, '}')
 }
 
 // DescribeSecret tells everything of a secret but its values.

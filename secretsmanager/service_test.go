@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 
@@ -236,4 +237,46 @@ func FuzzPageToken(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestListsEncodeAsDeclared holds the encoding that lists are given by hand against their declaration.
+func TestListsEncodeAsDeclared(t *testing.T) {
+	r := newRegion(t)
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, all := func(s string) *string { return &s }, true
+	for i, in := range []*sm.CreateSecretInput{
+		{Name: text("plain")}, {Name: text("deleted")}, {Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
+		{Name: text("full"), Description: text("\"words\" <&> ü\u2028\x00\\"), Tags: []sm.Tag{{Key: text("k\n"), Value: text("v\t")}, {Key: text("l")}}},
+	} {
+		r.now = r.now.Add(time.Duration(i) * 1001 * time.Millisecond)
+		_, err := r.CreateSecret(r.ctx(), in)
+		do(err)
+	}
+	for _, label := range []string{"AWSCURRENT", "AWSPENDING", "z\"", "a\u2029"} {
+		in := &sm.PutSecretValueInput{SecretID: text("full"), VersionStages: []string{label}}
+		in.ClientRequestToken, in.SecretString = text(uuid.NewString()), text("v")
+		_, err := r.PutSecretValue(r.ctx(), in)
+		do(err)
+	}
+	_, err := r.GetSecretValue(r.ctx(), &sm.GetSecretValueInput{SecretID: text("full")})
+	do(err)
+	do(r.FlushAccess(r.ctx()))
+	_, err = r.UntagResource(r.ctx(), &sm.UntagResourceInput{SecretID: text("untagged"), TagKeys: []string{"k"}})
+	do(err)
+	_, err = r.DeleteSecret(r.ctx(), &sm.DeleteSecretInput{SecretID: text("deleted")})
+	do(err)
+	for _, max := range []int64{1, 3, 100} {
+		out, err := r.ListSecrets(r.ctx(), &sm.ListSecretsInput{MaxResults: &max, IncludePlannedDeletion: &all})
+		do(err)
+		want, err := json.Marshal(out)
+		do(err)
+		if got := out.AppendJSON(nil); string(got) != string(want) {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
 }

@@ -11,12 +11,15 @@ type Time int64
 
 // MarshalJSONTo writes seconds, as the JSON 1.1 protocol has timestamps.
 func (t Time) MarshalJSONTo(enc *jsontext.Encoder) error {
-	var buf [32]byte
-	b := strconv.AppendInt(buf[:0], int64(t)/1000, 10)
+	return enc.WriteValue(t.append(make([]byte, 0, 32)))
+}
+
+func (t Time) append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(t)/1000, 10)
 	if ms := int64(t) % 1000; ms != 0 {
 		b = append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
 	}
-	return enc.WriteValue(b)
+	return b
 }
 
 func day(d int64) Time { return Time(d * millisPerDay) }

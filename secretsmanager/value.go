@@ -55,7 +55,7 @@ func (v *view) valueOf(s *secret.Secret, versionID, label *string) (*ValueOutput
 	if label != nil {
 		wanted = *label
 	}
-	version := s.Labels[wanted]
+	version := s.Labels.On(wanted)
 	switch {
 	case versionID == nil && version == "":
 		return nil, secret.ErrNoLabel(wanted)
