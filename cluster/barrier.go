@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -16,8 +15,8 @@ const (
 	barrierTimeout = time.Second
 	// After a confirmation the next one waits for restPerRead times the reads that it served, at most maxRest: under
 	// load more reads share a confirmation, and a lone reader never waits.
-	restPerRead = 150 * time.Microsecond
-	maxRest     = 3 * time.Millisecond
+	restPerRead = 100 * time.Microsecond
+	maxRest     = 2 * time.Millisecond
 )
 
 // barrier confirms, for all reads that wait at a moment at once, that this node has applied every write
@@ -25,7 +24,8 @@ const (
 // it has applied; this node waits until it is as far. (Raft dissertation, section 6.4, with the
 // leader's applied index for its commit index: a write is acknowledged after the leader has applied it.)
 type barrier struct {
-	n *Cluster
+	n      *Cluster
+	leader indexClient // used by the round under way
 
 	mu      sync.Mutex // guards below
 	next    *round     // gathers readers while the current round runs
@@ -40,7 +40,7 @@ type round struct {
 	err     error
 }
 
-func newBarrier(n *Cluster) *barrier { return &barrier{n: n} }
+func newBarrier(n *Cluster) *barrier { return &barrier{n: n, leader: indexClient{peers: n.peers}} }
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the
 // call. It fails with ErrNoLeader when no leader says so within a second; when that has been so for a
@@ -49,19 +49,17 @@ func (n *Cluster) ReadBarrier(ctx context.Context) error {
 	if n.leads() && n.alone() {
 		return nil // nobody else could have been elected, and what was acknowledged is applied here
 	}
-	wait := barrierTimeout
-	if lost := n.barrier.lostFor(); lost > 0 {
-		wait = max(barrierTimeout-lost, barrierTimeout/100)
+	lost := n.barrier.lostFor()
+	if lost == 0 {
+		if index, err := n.barrier.confirm(ctx); err == nil {
+			return n.awaitApplied(ctx, index)
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, max(barrierTimeout-lost, barrierTimeout/100))
 	defer cancel()
 	for {
-		index, err := n.barrier.confirm(ctx)
-		if err == nil {
-			if n.config.Store.WaitApplied(ctx, index) == nil {
-				return nil
-			}
-			return ErrNoLeader
+		if index, err := n.barrier.confirm(ctx); err == nil {
+			return n.awaitApplied(ctx, index)
 		}
 		select {
 		case <-time.After(retryAfter):
@@ -69,6 +67,18 @@ func (n *Cluster) ReadBarrier(ctx context.Context) error {
 			return ErrNoLeader
 		}
 	}
+}
+
+func (n *Cluster) awaitApplied(ctx context.Context, index uint64) error {
+	if n.config.Store.Applied() >= index {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, barrierTimeout)
+	defer cancel()
+	if n.config.Store.WaitApplied(ctx, index) != nil {
+		return ErrNoLeader
+	}
+	return nil
 }
 
 func (b *barrier) lostFor() time.Duration {
@@ -152,22 +162,5 @@ func (n *Cluster) readIndex() (uint64, error) {
 	if leader == "" || leader == n.id {
 		return 0, errNotLeader
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), barrierTimeout)
-	defer cancel()
-	var index uint64
-	return index, n.call(ctx, leader, "/read-index", nil, &index)
-}
-
-// handleReadIndex answers a follower's question with this leader's own confirmation.
-func (n *Cluster) handleReadIndex(w http.ResponseWriter, r *http.Request) {
-	if !n.leads() {
-		http.Error(w, errNotLeader.Error(), http.StatusConflict)
-		return
-	}
-	index, err := n.barrier.confirm(r.Context())
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusConflict)
-		return
-	}
-	writeCBOR(w, index)
+	return n.barrier.leader.ask(leader, r.CurrentTerm())
 }

@@ -43,7 +43,6 @@ func (n *Cluster) calls() http.Handler {
 		})
 	}
 	handle("POST /propose", n.handlePropose, pki.Node)
-	handle("POST /read-index", n.handleReadIndex, pki.Node)
 	handle("POST /join", n.handleJoin, pki.Node)
 	handle("POST /progress", n.handleProgress, pki.Node)
 	handle("POST /checkpoint", n.handleCheckpoint, pki.Node)

@@ -127,6 +127,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		}
 	}
 	n.run(ctx, n.proposer.run)
+	n.run(ctx, n.answerReadIndexes)
 	n.run(ctx, n.watchLeadership)
 	n.run(ctx, n.joinGossip)
 	n.run(ctx, n.promoteLearners)

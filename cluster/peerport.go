@@ -19,12 +19,13 @@ const (
 	callProtocol = "http/1.1" // node-to-node calls and operators
 )
 
-// peerPort listens for the other nodes and hands connections to Raft or to the calls' server.
+// peerPort listens for the other nodes and hands connections to Raft, to the read index or to the calls' server.
 type peerPort struct {
 	n        *Cluster
 	listener net.Listener
 	since    time.Time
 	raft     *connQueue
+	index    *connQueue
 	calls    *connQueue
 	server   *http.Server
 
@@ -38,7 +39,7 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for other nodes: %w", err)
 	}
-	p := &peerPort{n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)), calls: newConnQueue(listener.Addr())}
+	p := &peerPort{n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)), index: newConnQueue(listener.Addr()), calls: newConnQueue(listener.Addr())}
 	p.server = &http.Server{
 		Handler:           n.calls(),
 		ReadHeaderTimeout: peerTimeout,
@@ -71,7 +72,7 @@ func (p *peerPort) serve(done *sync.WaitGroup) {
 const handshakes = 64
 
 func (p *peerPort) accept() {
-	config := p.n.config.Credentials.Server(raftProtocol, callProtocol)
+	config := p.n.config.Credentials.Server(raftProtocol, indexProtocol, callProtocol)
 	slots := make(chan struct{}, handshakes)
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -103,12 +104,15 @@ func (p *peerPort) admit(conn *tls.Conn) {
 		return
 	}
 	queue := p.calls
-	if conn.ConnectionState().NegotiatedProtocol == raftProtocol {
-		if !isNode(conn.ConnectionState()) {
-			_ = conn.Close()
-			return
-		}
+	switch conn.ConnectionState().NegotiatedProtocol {
+	case raftProtocol:
 		queue = p.raft
+	case indexProtocol:
+		queue = p.index
+	}
+	if queue != p.calls && !isNode(conn.ConnectionState()) {
+		_ = conn.Close()
+		return
 	}
 	queue.put(conn)
 }
@@ -164,6 +168,7 @@ func (p *peerPort) stop() {
 			_ = t.Close()
 		}
 		_ = p.raft.Close()
+		_ = p.index.Close()
 		_ = p.calls.Close()
 		_ = p.server.Close()
 	})
