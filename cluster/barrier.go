@@ -24,8 +24,10 @@ const (
 // it has applied; this node waits until it is as far. (Raft dissertation, section 6.4, with the
 // leader's applied index for its commit index: a write is acknowledged after the leader has applied it.)
 type barrier struct {
-	n      *Cluster
-	leader indexClient // used by the round under way
+	n *Cluster
+	// Used by the round under way.
+	leader  indexClient
+	voucher voucher
 
 	mu      sync.Mutex // guards below
 	next    *round     // gathers readers while the current round runs
@@ -40,7 +42,9 @@ type round struct {
 	err     error
 }
 
-func newBarrier(n *Cluster) *barrier { return &barrier{n: n, leader: indexClient{peers: n.peers}} }
+func newBarrier(n *Cluster) *barrier {
+	return &barrier{n: n, leader: indexClient{peers: n.peers}, voucher: voucher{follower: indexClient{peers: n.peers}}}
+}
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the
 // call. It fails with ErrNoLeader when no leader says so within a second; when that has been so for a
@@ -151,8 +155,12 @@ func (n *Cluster) readIndex() (uint64, error) {
 	if r == nil {
 		return 0, errNotLeader
 	}
+	term := r.CurrentTerm()
 	if n.leads() {
 		index := n.config.Store.Applied()
+		if n.vouched(term) {
+			return index, nil
+		}
 		if err := r.VerifyLeader().Error(); err != nil {
 			return 0, err
 		}
@@ -162,5 +170,9 @@ func (n *Cluster) readIndex() (uint64, error) {
 	if leader == "" || leader == n.id {
 		return 0, errNotLeader
 	}
-	return n.barrier.leader.ask(leader, r.CurrentTerm())
+	is, index, err := n.barrier.leader.ask(leader, term, barrierTimeout)
+	if err == nil && is != leadsTerm {
+		err = errNotLeader
+	}
+	return index, err
 }

@@ -120,11 +120,16 @@ type writeTx struct {
 }
 
 func (w *writeTx) put(t table, key, payload []byte) {
+	if old := w.row(t, key); old != nil && t != tableMeta {
+		w.digest -= storedSum(t, key, old)
+	}
+	w.add(t, key, payload)
+}
+
+// add is put for a key that has no row.
+func (w *writeTx) add(t table, key, payload []byte) {
 	row := seal(t, key, payload)
 	if t != tableMeta {
-		if old := w.row(t, key); old != nil {
-			w.digest -= storedSum(t, key, old)
-		}
 		w.digest += binary.BigEndian.Uint64(row)
 	}
 	w.layers[0].set(t, key, row)
@@ -162,7 +167,7 @@ func (w *writeTx) putSecret(old, s *secret.Secret) {
 			w.remove(index.t, timeKey(old.Account, index.at(old), old.Name))
 		}
 		if s != nil {
-			w.put(index.t, timeKey(s.Account, index.at(s), s.Name), nil)
+			w.add(index.t, timeKey(s.Account, index.at(s), s.Name), nil)
 		}
 	}
 	if old != nil && old.Deleted != 0 {
@@ -173,7 +178,7 @@ func (w *writeTx) putSecret(old, s *secret.Secret) {
 		return
 	}
 	if s.Deleted != 0 {
-		w.put(tableByDeletion, deletionKey(s.Deleted, s.Account, s.Name), nil)
+		w.add(tableByDeletion, deletionKey(s.Deleted, s.Account, s.Name), nil)
 	}
 	w.put(tableSecrets, secretKey(s.Account, s.Name), encode(s))
 }

@@ -14,12 +14,18 @@ import (
 // Tx is a transaction over one state. Its methods verify what they read; damage ends the transaction
 // with ErrDamaged at Store.View. What they return stays valid after it.
 type Tx struct {
-	tx     *bbolt.Tx
-	layers [3]*layer // newest first, each newer than tx; nil ones are empty
-	cache  *cache    // of decoded rows; nil where they will be changed
+	tx      *bbolt.Tx
+	buckets [tables]*bbolt.Bucket // those that were used
+	layers  [3]*layer             // newest first, each newer than tx; nil ones are empty
+	cache   *cache                // of decoded rows; nil where they will be changed
 }
 
-func (t *Tx) bucket(in table) *bbolt.Bucket { return t.tx.Bucket(tableNames[in]) }
+func (t *Tx) bucket(in table) *bbolt.Bucket {
+	if t.buckets[in] == nil {
+		t.buckets[in] = t.tx.Bucket(tableNames[in])
+	}
+	return t.buckets[in]
+}
 
 // row is the stored row of key, nil if there is none.
 func (t *Tx) row(in table, key []byte) []byte {

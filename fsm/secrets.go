@@ -118,8 +118,8 @@ func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, a
 		return err
 	}
 	place := w.place()
-	w.put(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID, Place: place}))
-	w.put(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
+	w.add(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID, Place: place}))
+	w.add(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
 	s.Versions++
 	w.cleanUp(s, at)
 	return nil
