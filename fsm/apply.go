@@ -100,9 +100,8 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 			return nil, err
 		}
 		out, err := c.apply(w, e.ID)
-		var refused *secret.Error
-		if errors.As(err, &refused) {
-			out = Outcome{Refused: &Refusal{refused.Kind, refused.Message}}
+		if refused := refusal(err); refused != nil {
+			out = Outcome{Refused: refused}
 		} else if err != nil {
 			return nil, err
 		}

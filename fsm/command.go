@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/fxamacker/cbor/v2"
@@ -42,6 +43,24 @@ var kinds = map[Kind]func() Command{
 	12: func() Command { return &RecordAccess{} },
 	13: func() Command { return &PurgeDue{} },
 	14: func() Command { return &Checkpoint{} },
+	15: func() Command { return &CreateKey{} },
+	16: func() Command { return &EnableKey{} },
+	17: func() Command { return &ScheduleKeyDeletion{} },
+	18: func() Command { return &CancelKeyDeletion{} },
+	19: func() Command { return &SetKeyDescription{} },
+	20: func() Command { return &SetKeyPolicy{} },
+	21: func() Command { return &TagKey{} },
+	22: func() Command { return &UntagKey{} },
+	23: func() Command { return &SetKeyRotation{} },
+	24: func() Command { return &RotateKey{} },
+	25: func() Command { return &RotateToImported{} },
+	26: func() Command { return &ImportMaterial{} },
+	27: func() Command { return &DeleteMaterial{} },
+	28: func() Command { return &SetAlias{} },
+	29: func() Command { return &DeleteAlias{} },
+	30: func() Command { return &EndKeys{} },
+	31: func() Command { return &RotateRootKey{} },
+	32: func() Command { return &RewrapValues{} },
 }
 
 // kindOf is the inverse of kinds.
@@ -80,6 +99,20 @@ type NewVersion struct {
 	Binary     bool   `cbor:"5,keyasint,omitempty"`
 }
 
+// NewKey puts a secret under another KMS key.
+type NewKey struct {
+	KeyID    string      `cbor:"1,keyasint,omitempty"` // the default key's if empty
+	Revision uint64      `cbor:"2,keyasint"`           // of the secret that Rewraps were made for
+	Rewraps  []Rewrapped `cbor:"3,keyasint,omitempty"`
+}
+
+// Rewrapped is a version's data key, wrapped anew.
+type Rewrapped struct {
+	Version    string `cbor:"1,keyasint"`
+	KeyID      string `cbor:"2,keyasint"`
+	WrappedKey []byte `cbor:"3,keyasint"`
+}
+
 // The commands.
 type (
 	// InitCluster forms the cluster's state: who it is, and its default key. The first one wins.
@@ -94,6 +127,7 @@ type (
 		Description string       `cbor:"3,keyasint,omitempty"`
 		Tags        []secret.Tag `cbor:"4,keyasint,omitempty"`
 		Version     *NewVersion  `cbor:"5,keyasint,omitempty"`
+		KeyID       string       `cbor:"6,keyasint,omitempty"` // of the KMS key; the default key's if empty
 	}
 	// PutVersion adds a version and attaches Labels to it.
 	PutVersion struct {
@@ -102,12 +136,13 @@ type (
 		Version NewVersion `cbor:"3,keyasint"`
 		Labels  []string   `cbor:"4,keyasint,omitempty"`
 	}
-	// UpdateSecret changes the description, and adds a current version, where they are there.
+	// UpdateSecret changes the description and the KMS key, and adds a current version, where they are there.
 	UpdateSecret struct {
 		Ref         Ref         `cbor:"1,keyasint"`
 		At          int64       `cbor:"2,keyasint"`
 		Description *string     `cbor:"3,keyasint,omitempty"`
 		Version     *NewVersion `cbor:"4,keyasint,omitempty"`
+		Key         *NewKey     `cbor:"5,keyasint,omitempty"`
 	}
 	// MoveLabel takes Label from version From and puts it on version To (secret.Secret.MoveLabel).
 	MoveLabel struct {
@@ -177,10 +212,23 @@ type Outcome struct {
 	Count   int      `cbor:"3,keyasint,omitempty"` // secrets purged
 }
 
-// Refusal is a secret.Error on its way between nodes.
+// Refusal is a secret.Error or a kms.Error on its way between nodes.
 type Refusal struct {
-	Kind    secret.Kind `cbor:"1,keyasint"`
-	Message string      `cbor:"2,keyasint"`
+	Kind    string `cbor:"1,keyasint"`
+	Message string `cbor:"2,keyasint"`
+}
+
+// refusal is err as a Refusal, nil if it is none.
+func refusal(err error) *Refusal {
+	var ofSecret *secret.Error
+	var ofKey *kms.Error
+	switch {
+	case errors.As(err, &ofSecret):
+		return &Refusal{string(ofSecret.Kind), ofSecret.Message}
+	case errors.As(err, &ofKey):
+		return &Refusal{string(ofKey.Kind), ofKey.Message}
+	}
+	return nil
 }
 
 // Err is the refusal as an error, nil if the command was carried out.
@@ -188,7 +236,10 @@ func (o Outcome) Err() error {
 	if o.Refused == nil {
 		return nil
 	}
-	return &secret.Error{Kind: o.Refused.Kind, Message: o.Refused.Message}
+	if strings.HasPrefix(o.Refused.Kind, kms.KindPrefix) {
+		return &kms.Error{Kind: kms.Kind(o.Refused.Kind), Message: o.Refused.Message}
+	}
+	return &secret.Error{Kind: secret.Kind(o.Refused.Kind), Message: o.Refused.Message}
 }
 
 // commandID tells a command proposed again, after its first proposal's fate was unknown, from a new one.

@@ -47,7 +47,7 @@ func apply(t testing.TB, s *fsm.Store, index uint64, commands ...fsm.Command) []
 func initCommand() fsm.Command {
 	return &fsm.InitCluster{
 		Cluster: fsm.Cluster{ID: "c", Region: "us-east-1", Account: account, RootKeyID: "r", Created: 1, DefaultKeyID: "k"},
-		Key:     kms.Key{ID: "k", Account: account, Created: 1, Wrapped: [][]byte{{1}}},
+		Key:     kms.Key{ID: "k", Account: account, Managed: true, Spec: kms.Symmetric, Created: 1, Materials: []kms.Material{{ID: "m", Wrapped: []byte{1}}}},
 	}
 }
 

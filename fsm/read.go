@@ -7,7 +7,6 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -119,15 +118,6 @@ func (t *Tx) Cluster() (Cluster, bool) {
 		return Cluster{}, false
 	}
 	return *c, true
-}
-
-// Key is the KMS key with the id, nil if there is none.
-func (t *Tx) Key(account, id string) *kms.Key {
-	var k kms.Key
-	if !t.get(tableKeys, secretKey(account, id), &k) {
-		return nil
-	}
-	return &k
 }
 
 // ByName is the secret that has the name, live or scheduled for deletion; nil if there is none. It is

@@ -26,12 +26,13 @@ const (
 	tableByAccessed              // the same, time being a day
 	tableByDeletion              // time account \0 name -> nothing
 	tableCluster                 // "cluster" -> Cluster
+	tableAliases                 // account \0 alias name -> kms.Alias
 	tables
 )
 
 var tableNames = [tables][]byte{
 	[]byte("meta"), []byte("secrets"), []byte("versions"), []byte("values"), []byte("keys"),
-	[]byte("by-created"), []byte("by-changed"), []byte("by-accessed"), []byte("by-deletion"), []byte("cluster"),
+	[]byte("by-created"), []byte("by-changed"), []byte("by-accessed"), []byte("by-deletion"), []byte("cluster"), []byte("aliases"),
 }
 
 // ErrDamaged says that something stored is not what was written. The node must not serve any more.

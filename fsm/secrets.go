@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -11,7 +12,9 @@ func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
 	if _, formed := w.Cluster(); formed {
 		return Outcome{}, nil
 	}
-	w.put(tableKeys, secretKey(c.Key.Account, c.Key.ID), encode(c.Key))
+	w.putKey(&c.Key)
+	alias := kms.Alias{Name: kms.DefaultAlias, KeyID: c.Key.ID, Created: c.Key.Created, Updated: c.Key.Created}
+	w.put(tableAliases, secretKey(c.Key.Account, alias.Name), encode(alias))
 	w.put(tableCluster, clusterKey, encode(c.Cluster))
 	return Outcome{}, nil
 }
@@ -30,7 +33,7 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 	}
 	s := &secret.Secret{
 		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
-		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, LastCommand: id,
+		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, LastCommand: id, KeyID: c.KeyID,
 	}
 	if err := s.Tag(c.Tags); err != nil {
 		return Outcome{}, err
@@ -102,9 +105,48 @@ func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 		if c.Description != nil {
 			s.Description = *c.Description
 		}
+		if c.Key != nil {
+			return w.moveToKey(s, c.Key, c.At)
+		}
 		return nil
 	})
 	return Outcome{}, err
+}
+
+// moveToKey puts s under another KMS key, with the versions whose data keys were wrapped anew for it.
+func (w *writeTx) moveToKey(s *secret.Secret, to *NewKey, at int64) error {
+	if s.Revision != to.Revision {
+		return secret.ErrConflict
+	}
+	for _, r := range to.Rewraps {
+		if err := w.usable(s.Account, r.KeyID, at); err != nil {
+			return err
+		}
+		if !w.rewrap(s, r) {
+			return secret.ErrConflict
+		}
+	}
+	s.KeyID = to.KeyID
+	return nil
+}
+
+// rewrap replaces the wrapped data key of a version, and reports whether the version is there.
+func (w *writeTx) rewrap(s *secret.Secret, r Rewrapped) bool {
+	v := w.Version(s, r.Version)
+	if v == nil {
+		return false
+	}
+	value := w.Value(s, v)
+	if value == nil {
+		return false
+	}
+	value.WrappedKey = r.WrappedKey
+	w.put(tableValues, valueKey(s.Account, v.Place), encode(value))
+	if v.KeyID != r.KeyID {
+		v.KeyID = r.KeyID
+		w.put(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(v))
+	}
+	return true
 }
 
 // addVersion stores a version, attaches its labels and cleans up versions that no label holds.
@@ -113,6 +155,9 @@ func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, a
 	key := versionKey(s.Account, s.Name, v.ID)
 	if w.row(tableVersions, key) != nil {
 		return secret.ErrConflict
+	}
+	if err := w.usable(s.Account, v.KeyID, at); err != nil {
+		return err
 	}
 	if err := s.Attach(v.ID, labels); err != nil {
 		return err

@@ -196,7 +196,8 @@ func TestRepeatedCommand(t *testing.T) {
 		out := s.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{fsm.Encode([]byte(id), c)})})
 		return out.([]fsm.Outcome)[0]
 	}
-	index := uint64(0)
+	apply(t, s, 1, initCommand())
+	index := uint64(1)
 	for name, c := range map[string]fsm.Command{"create": &fsm.CreateSecret{Ref: ref, At: 1}} {
 		for range 2 {
 			index++

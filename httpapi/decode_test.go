@@ -24,7 +24,9 @@ import (
 	"coffer/fsm"
 	"coffer/httpapi"
 	"coffer/iam"
+	kmsservice "coffer/kms/service"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 var credentials = iam.Credentials{AccountID: "123456789012", AccessKeyID: "AKIAEXAMPLEEXAMPLE00", SecretAccessKey: strings.Repeat("s", 40)}
@@ -38,10 +40,11 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = store.Close() })
+	base := &serving.Base{Region: "us-east-1", Store: store, Cluster: alone{}, Keyring: serving.NewKeyring(), Now: time.Now, Random: rand.Reader}
 	server := httpapi.New(httpapi.Config{
-		Region: "us-east-1", Keys: credentials, Registry: prometheus.NewRegistry(), Log: quiet, Now: time.Now,
+		Region: "us-east-1", Access: credentials, Registry: prometheus.NewRegistry(), Log: quiet, Now: time.Now,
 		Ready:   func() error { return nil },
-		Service: sm.New(sm.Config{Region: "us-east-1", Store: store, Cluster: alone{}, Now: time.Now, Random: rand.Reader}),
+		Secrets: sm.New(base), Keys: kmsservice.New(base),
 	})
 	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue", "UpdateSecret", "ListSecrets", "UpdateSecretVersionStage",
 		"DeleteSecret", "TagResource", "UntagResource", "GetRandomPassword", "PutResourcePolicy", "ListSecretVersionIds", "Nothing"}

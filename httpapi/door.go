@@ -14,7 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"coffer/iam"
-	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 // maxBody is larger than any valid request: 64 KiB of text, each byte escaped as six.
@@ -56,7 +56,7 @@ func (s *Server) handle(c echo.Context) error {
 	defer putBuffer(out)
 	answer, err := s.answer(r, w.Header(), record, (*out)[:0])
 	if err != nil {
-		api := sm.ToAPIError(err)
+		api := serving.ToAPIError(err).Of(target(r))
 		record.code, record.status = api.Code, api.Status
 		if api.Status >= http.StatusInternalServerError {
 			s.log.Error("a request failed", "request_id", record.id, "operation", record.operation, "error", err)
@@ -85,7 +85,7 @@ type record struct {
 func (s *Server) answer(r *http.Request, header http.Header, rec *record, into []byte) ([]byte, error) {
 	operation, ok := s.operations[target(r)]
 	if !ok {
-		return nil, sm.ErrUnknownOperation
+		return nil, serving.ErrUnknownOperation
 	}
 	_, rec.operation, _ = strings.Cut(operation.target, ".")
 	if len(r.Header["Authorization"]) == 0 && r.URL.RawQuery == "" {
@@ -98,7 +98,7 @@ func (s *Server) answer(r *http.Request, header http.Header, rec *record, into [
 		return nil, err
 	}
 	*buf = body
-	principal, err := s.verifier.Verify(&iam.Request{
+	principal, err := operation.verifier.Verify(&iam.Request{
 		Method: r.Method, Host: r.Host, RawQuery: r.URL.RawQuery, Header: r.Header,
 		ContentLength: r.ContentLength, Body: body,
 	}, s.now())
@@ -106,17 +106,17 @@ func (s *Server) answer(r *http.Request, header http.Header, rec *record, into [
 		return nil, err
 	}
 	rec.accessKey = principal.ARN
-	call := &sm.Call{Principal: principal}
+	call := &serving.Call{Principal: principal}
 	switch want := r.Header.Get(consistencyHeader); strings.ToLower(want) {
 	case "":
 	case "strong":
-		call.Consistency = sm.Strong
+		call.Consistency = serving.Strong
 	case "local":
-		call.Consistency = sm.Local
+		call.Consistency = serving.Local
 	default:
-		return nil, sm.ErrSerialization("The header X-Coffer-Consistency must be strong or local.")
+		return nil, serving.ErrSerialization("The header X-Coffer-Consistency must be strong or local.")
 	}
-	answer, err := operation.do(sm.WithCall(r.Context(), call), body, into)
+	answer, err := operation.do(serving.WithCall(r.Context(), call), body, into)
 	if call.Stale {
 		header[staleHeader] = []string{strconv.FormatInt(call.StaleFor.Milliseconds(), 10)}
 	}
@@ -136,7 +136,7 @@ func target(r *http.Request) string {
 
 func readBody(r *http.Request, buf []byte) ([]byte, error) {
 	if r.ContentLength > maxBody {
-		return nil, sm.ErrTooLarge
+		return nil, serving.ErrTooLarge
 	}
 	body := http.MaxBytesReader(nil, r.Body, maxBody)
 	for {
@@ -153,9 +153,9 @@ func readBody(r *http.Request, buf []byte) ([]byte, error) {
 		}
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return nil, sm.ErrTooLarge
+			return nil, serving.ErrTooLarge
 		} else if err != nil {
-			return nil, sm.ErrSerialization("The request body could not be read whole.")
+			return nil, serving.ErrSerialization("The request body could not be read whole.")
 		}
 	}
 }
@@ -167,7 +167,7 @@ type errorBody struct {
 	Lower   string `json:"message"`
 }
 
-func appendError(into []byte, e *sm.APIError) []byte {
+func appendError(into []byte, e *serving.APIError) []byte {
 	w := sliceWriter(into)
 	if err := json.MarshalWrite(&w, errorBody{e.Code, e.Message, e.Message}); err != nil {
 		return append(into, `{"__type":"InternalServiceError"}`...)

@@ -7,18 +7,22 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"coffer/iam"
+	kmsservice "coffer/kms/service"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 // operation is one entry of the table: it decodes the input, calls, and encodes the output.
 type operation struct {
-	target string
-	do     func(ctx context.Context, body, into []byte) ([]byte, error)
+	target   string
+	verifier *iam.Verifier // of the service's signatures
+	do       func(ctx context.Context, body, into []byte) ([]byte, error)
 }
 
 // op makes an entry of a method.
 func op[In, Out any](target string, do func(context.Context, *In) (*Out, error)) operation {
-	return operation{target, func(ctx context.Context, body, into []byte) ([]byte, error) {
+	return operation{target: target, do: func(ctx context.Context, body, into []byte) ([]byte, error) {
 		in := new(In)
 		if err := decode(body, in); err != nil {
 			return nil, err
@@ -45,8 +49,8 @@ func (w *sliceWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// operations is the table of the Secrets Manager API.
-func operations(s *sm.Service) []operation {
+// secretsManager is the table of the Secrets Manager API.
+func secretsManager(s *sm.Service) []operation {
 	return []operation{
 		op("secretsmanager.CreateSecret", s.CreateSecret),
 		op("secretsmanager.GetSecretValue", s.GetSecretValue),
@@ -68,6 +72,46 @@ func operations(s *sm.Service) []operation {
 	}
 }
 
+// keyManagement is the table of the KMS API.
+func keyManagement(s *kmsservice.Service) []operation {
+	return []operation{
+		op("TrentService.CreateKey", s.CreateKey),
+		op("TrentService.DescribeKey", s.DescribeKey),
+		op("TrentService.ListKeys", s.ListKeys),
+		op("TrentService.UpdateKeyDescription", s.UpdateKeyDescription),
+		op("TrentService.EnableKey", s.EnableKey),
+		op("TrentService.DisableKey", s.DisableKey),
+		op("TrentService.ScheduleKeyDeletion", s.ScheduleKeyDeletion),
+		op("TrentService.CancelKeyDeletion", s.CancelKeyDeletion),
+		op("TrentService.CreateAlias", s.CreateAlias),
+		op("TrentService.UpdateAlias", s.UpdateAlias),
+		op("TrentService.DeleteAlias", s.DeleteAlias),
+		op("TrentService.ListAliases", s.ListAliases),
+		op("TrentService.TagResource", s.TagResource),
+		op("TrentService.UntagResource", s.UntagResource),
+		op("TrentService.ListResourceTags", s.ListResourceTags),
+		op("TrentService.GetKeyPolicy", s.GetKeyPolicy),
+		op("TrentService.PutKeyPolicy", s.PutKeyPolicy),
+		op("TrentService.ListKeyPolicies", s.ListKeyPolicies),
+		op("TrentService.Encrypt", s.Encrypt),
+		op("TrentService.Decrypt", s.Decrypt),
+		op("TrentService.ReEncrypt", s.ReEncrypt),
+		op("TrentService.GenerateDataKey", s.GenerateDataKey),
+		op("TrentService.GenerateDataKeyWithoutPlaintext", s.GenerateDataKeyWithoutPlaintext),
+		op("TrentService.GenerateRandom", s.GenerateRandom),
+		op("TrentService.EnableKeyRotation", s.EnableKeyRotation),
+		op("TrentService.DisableKeyRotation", s.DisableKeyRotation),
+		op("TrentService.GetKeyRotationStatus", s.GetKeyRotationStatus),
+		op("TrentService.RotateKeyOnDemand", s.RotateKeyOnDemand),
+		op("TrentService.ListKeyRotations", s.ListKeyRotations),
+		op("TrentService.GetParametersForImport", s.GetParametersForImport),
+		op("TrentService.ImportKeyMaterial", s.ImportKeyMaterial),
+		op("TrentService.DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
+		op("TrentService.GenerateMac", s.GenerateMac),
+		op("TrentService.VerifyMac", s.VerifyMac),
+	}
+}
+
 // maxDepth is deeper than any input of the API.
 const maxDepth = 32
 
@@ -79,7 +123,7 @@ func decode(body []byte, in any) error {
 		body = []byte("{}")
 	}
 	if depth(body) > maxDepth {
-		return sm.ErrSerialization("The request is nested too deeply.")
+		return serving.ErrSerialization("The request is nested too deeply.")
 	}
 	err := json.Unmarshal(body, in)
 	if err == nil {
@@ -89,11 +133,11 @@ func decode(body []byte, in any) error {
 	var syntactic *jsontext.SyntacticError
 	switch {
 	case errors.As(err, &syntactic):
-		return sm.ErrSerialization("The request body is not valid JSON in UTF-8, each member once.")
+		return serving.ErrSerialization("The request body is not valid JSON in UTF-8, each member once.")
 	case errors.As(err, &semantic):
-		return sm.ErrSerialization("A member of the request has a value of the wrong type.")
+		return serving.ErrSerialization("A member of the request has a value of the wrong type.")
 	}
-	return sm.ErrSerialization("The request body could not be read.")
+	return serving.ErrSerialization("The request body could not be read.")
 }
 
 // depth is how deeply brackets nest, strings left out.

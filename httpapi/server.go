@@ -13,14 +13,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coffer/iam"
+	kmsservice "coffer/kms/service"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 // Config of a Server.
 type Config struct {
 	Region   string
-	Service  *sm.Service
-	Keys     iam.Keys
+	Secrets  *sm.Service
+	Keys     *kmsservice.Service
+	Access   iam.Keys
 	Ready    func() error // why reads and writes can't be served, nil if they can
 	Registry *prometheus.Registry
 	Log      *slog.Logger
@@ -30,7 +33,6 @@ type Config struct {
 // Server answers the client port.
 type Server struct {
 	operations map[string]operation
-	verifier   *iam.Verifier
 	ready      func() error
 	log        *slog.Logger
 	now        func() time.Time
@@ -51,12 +53,10 @@ const (
 func New(c Config) *Server {
 	s := &Server{
 		operations: map[string]operation{},
-		verifier:   &iam.Verifier{Region: c.Region, Service: "secretsmanager", Keys: c.Keys},
 		ready:      c.Ready, log: c.Log, now: c.Now, metrics: newMetrics(c.Registry),
 	}
-	for _, o := range operations(c.Service) {
-		s.operations[o.target] = o
-	}
+	s.add(secretsManager(c.Secrets), &iam.Verifier{Region: c.Region, Service: "secretsmanager", Keys: c.Access})
+	s.add(keyManagement(c.Keys), &iam.Verifier{Region: c.Region, Service: "kms", Keys: c.Access})
 	e := echo.New()
 	e.HTTPErrorHandler = protocolError
 	e.POST("/", s.handle)
@@ -75,6 +75,13 @@ func New(c Config) *Server {
 	return s
 }
 
+func (s *Server) add(operations []operation, verifier *iam.Verifier) {
+	for _, o := range operations {
+		o.verifier = verifier
+		s.operations[o.target] = o
+	}
+}
+
 // protocolError answers what is no operation at all: another path or method.
 func protocolError(err error, c echo.Context) {
 	status := http.StatusNotFound
@@ -85,7 +92,7 @@ func protocolError(err error, c echo.Context) {
 	if !c.Response().Committed {
 		c.Response().Header().Set("Content-Type", contentType)
 		c.Response().WriteHeader(status)
-		_, _ = c.Response().Write(appendError(nil, sm.ErrUnknownOperation))
+		_, _ = c.Response().Write(appendError(nil, serving.ErrUnknownOperation))
 	}
 }
 

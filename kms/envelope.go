@@ -36,10 +36,6 @@ const (
 // MaxPlaintext is the longest plaintext of Seal, in bytes (EncryptRequest of the KMS service model).
 const MaxPlaintext = 4096
 
-// ErrInvalidCiphertext says that a ciphertext was not made by the key, was altered, or was opened
-// with another encryption context. Which of these is not said.
-var ErrInvalidCiphertext = errors.New("the ciphertext is not valid for this key and encryption context")
-
 // Header is what a ciphertext says of itself before it is opened.
 type Header struct {
 	KeyID      string

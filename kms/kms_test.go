@@ -106,23 +106,23 @@ func TestKeyMaterialIsBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := kms.NewKey(ctx, root, "123456789012", kms.DefaultAlias, 1, rand.Reader)
+	key, err := kms.NewKey(ctx, root, "123456789012", kms.Symmetric, 1, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := key.Material(ctx, root, 0); err != nil || len(m) != 32 {
+	if m, err := key.UnwrapMaterial(ctx, root, 0); err != nil || len(m) != 32 {
 		t.Fatal(err)
 	}
 	moved := key
 	moved.ID = uuid.NewString()
-	if _, err := moved.Material(ctx, root, 0); err == nil {
+	if _, err := moved.UnwrapMaterial(ctx, root, 0); err == nil {
 		t.Error("material unwraps as another key's")
 	}
 	other, err := rootkey.New(bytes.Repeat([]byte{2}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := key.Material(ctx, other, 0); err == nil {
+	if _, err := key.UnwrapMaterial(ctx, other, 0); err == nil {
 		t.Error("material unwraps under another root key")
 	}
 }

@@ -13,6 +13,7 @@ import (
 // How often the background jobs run.
 const (
 	purgeInterval   = 5 * time.Second
+	keysInterval    = 5 * time.Second
 	accessInterval  = 5 * time.Second
 	compareInterval = time.Minute
 	scrubInterval   = time.Hour
@@ -34,6 +35,7 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 		})
 	}
 	job(purgeInterval, n.purge)
+	job(keysInterval, n.advanceKeys)
 	job(accessInterval, func(ctx context.Context) {
 		if err := n.service.FlushAccess(ctx); err != nil {
 			n.log.Debug("last access dates wait for a leader", "error", err)
@@ -54,6 +56,23 @@ func (n *Node) purge(ctx context.Context) {
 		n.log.Warn("secrets whose recovery window is over could not be deleted yet", "error", err)
 	} else if purged > 0 {
 		n.log.Info("secrets deleted at the end of their recovery window", "count", purged)
+	}
+}
+
+// advanceKeys rotates and deletes, on the leader, the keys for which it is time, and forgets on each node the
+// material that is no more.
+func (n *Node) advanceKeys(ctx context.Context) {
+	if err := n.base.Keyring.Forget(n.store); err != nil {
+		return // damage is reported by the store
+	}
+	if !n.cluster.IsLeader() {
+		return
+	}
+	changed, err := n.keys.Advance(ctx)
+	if err != nil {
+		n.log.Warn("keys that are due to be rotated or deleted could not all be yet", "error", err)
+	} else if changed > 0 {
+		n.log.Info("keys were rotated or deleted on schedule", "count", changed)
 	}
 }
 

@@ -21,7 +21,9 @@ import (
 	"coffer/fsm"
 	"coffer/httpapi"
 	"coffer/kms"
+	kmsservice "coffer/kms/service"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 // Options are what a node is given besides its configuration.
@@ -40,7 +42,9 @@ type Node struct {
 	log      *slog.Logger
 	store    *fsm.Store
 	cluster  *cluster.Cluster
+	base     *serving.Base
 	service  *sm.Service
+	keys     *kmsservice.Service
 	server   *httpapi.Server
 	listener net.Listener
 	stopping chan struct{}
@@ -103,11 +107,11 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, n.mark(err)
 	}
-	n.service = sm.New(sm.Config{
-		Region: id.Region, Store: n.store, Cluster: n.cluster, Root: n.secrets.root, Now: o.Now, Random: rand.Reader,
-	})
+	n.base = &serving.Base{Region: id.Region, Store: n.store, Cluster: n.cluster, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
+	n.base.Keyring.AddRoot(n.secrets.root)
+	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.server = httpapi.New(httpapi.Config{
-		Region: id.Region, Service: n.service, Keys: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
+		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
 	return n, n.writeInfo()
@@ -162,10 +166,11 @@ func (n *Node) onLeader(ctx context.Context) error {
 	}
 	now := n.options.Now().UnixMilli()
 	account := n.secrets.credentials.AccountID
-	key, err := kms.NewKey(ctx, n.secrets.root, account, kms.DefaultAlias, now, rand.Reader)
+	key, err := kms.NewKey(ctx, n.secrets.root, account, kms.Symmetric, now, rand.Reader)
 	if err != nil {
 		return err
 	}
+	key.Managed, key.Description = true, "Default key that protects secrets for which no other key was chosen"
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
@@ -186,7 +191,7 @@ func (n *Node) ready() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return n.service.Warm(ctx)
+	return n.base.Warm(ctx)
 }
 
 func (n *Node) scheme() string {

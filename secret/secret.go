@@ -41,6 +41,7 @@ type Secret struct {
 	CleanUpAt   int64  `cbor:"15,keyasint,omitempty"` // no version can be removed before
 	Revision    uint64 `cbor:"16,keyasint"`           // counts changes
 	LastCommand []byte `cbor:"17,keyasint,omitempty"` // id of the last command that changed it
+	KeyID       string `cbor:"18,keyasint,omitempty"` // of its KMS key; empty under the default key
 }
 
 // Version is the metadata of one immutable value.

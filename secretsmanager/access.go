@@ -62,7 +62,7 @@ func (s *Service) FlushAccess(ctx context.Context) error {
 		if len(reads) == 0 {
 			return nil
 		}
-		if _, err := s.propose(ctx, &fsm.RecordAccess{Reads: reads}); err != nil {
+		if _, err := s.Propose(ctx, &fsm.RecordAccess{Reads: reads}); err != nil {
 			s.access.mu.Lock()
 			for _, r := range reads {
 				s.access.reads[accessed{r.Ref, r.Version}] = r.Day

@@ -2,10 +2,8 @@ package secretsmanager
 
 import (
 	"context"
-	"strings"
 
 	"coffer/fsm"
-	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -19,10 +17,10 @@ type valueInput struct {
 func (in *valueInput) check(c *checks) {
 	c.token(in.ClientRequestToken)
 	if in.SecretBinary != nil {
-		c.size("SecretBinary", true, len(*in.SecretBinary))
+		c.Count("SecretBinary", len(*in.SecretBinary), 1, secret.MaxValue)
 	}
 	if in.SecretString != nil {
-		c.size("SecretString", true, len(*in.SecretString))
+		c.Count("SecretString", len(*in.SecretString), 1, secret.MaxValue)
 	}
 }
 
@@ -67,14 +65,14 @@ type VersionOutput struct {
 // CreateSecret makes a secret, with a first version if the input has a value.
 func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*VersionOutput, error) {
 	var c checks
-	c.required("Name", in.Name != nil)
-	c.length("Name", in.Name, 1, secret.MaxName)
-	c.length("Description", in.Description, 0, 2048)
-	c.length("KmsKeyId", in.KmsKeyID, 0, 2048)
-	c.length("Type", in.Type, 0, 256)
+	c.Required("Name", in.Name != nil)
+	c.Length("Name", in.Name, 1, secret.MaxName)
+	c.Length("Description", in.Description, 0, 2048)
+	c.Length("KmsKeyId", in.KmsKeyID, 0, 2048)
+	c.Length("Type", in.Type, 0, 256)
 	c.tags(in.Tags)
 	in.check(&c)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	value, err := in.value()
@@ -93,7 +91,7 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 	case deref(in.Type) != "":
 		return nil, notYet("Type", noExternal)
 	}
-	suffix, err := secret.Suffix(s.random)
+	suffix, err := secret.Suffix(s.Random)
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +100,22 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 		out.VersionID = in.ClientRequestToken
 	}
 	_, err = s.write(ctx, func(v *view) (fsm.Command, error) {
-		if err := v.checkKey(in.KmsKeyID); err != nil {
+		keyID, err := v.namedKey(deref(in.KmsKeyID))
+		if err != nil {
 			return nil, err
 		}
-		if old := v.ByName(v.account, *in.Name); old != nil {
+		if old := v.ByName(v.Account, *in.Name); old != nil {
 			return nil, v.createdBefore(old, in.ClientRequestToken, value, out)
 		}
-		ref := fsm.Ref{Account: v.account, Name: *in.Name, Suffix: suffix}
-		out.ARN = secret.ARN(s.region, ref.Account, ref.Name, ref.Suffix)
-		command := &fsm.CreateSecret{Ref: ref, At: s.millis(), Description: deref(in.Description), Tags: tags}
+		ref := fsm.Ref{Account: v.Account, Name: *in.Name, Suffix: suffix}
+		out.ARN = secret.ARN(s.Region, ref.Account, ref.Name, ref.Suffix)
+		command := &fsm.CreateSecret{Ref: ref, At: s.Millis(), Description: deref(in.Description), Tags: tags, KeyID: keyID}
 		if value != nil {
-			if command.Version, err = v.seal(out.ARN, *in.ClientRequestToken, *value); err != nil {
+			key, err := v.usableKey(keyID)
+			if err != nil {
+				return nil, err
+			}
+			if command.Version, err = v.seal(key, out.ARN, *in.ClientRequestToken, *value); err != nil {
 				return nil, err
 			}
 		}
@@ -161,7 +164,7 @@ func (v *view) sameVersion(s *secret.Secret, id string, value plaintext) (bool, 
 	if sealed == nil {
 		return false, secret.ErrTokenInUse(id, v.arn(s))
 	}
-	old, err := v.open(v.arn(s), id, sealed)
+	old, err := v.open(v.arn(s), version, sealed)
 	if err != nil {
 		return false, err
 	}
@@ -169,16 +172,4 @@ func (v *view) sameVersion(s *secret.Secret, id string, value plaintext) (bool, 
 		return false, secret.ErrTokenInUse(id, v.arn(s))
 	}
 	return true, nil
-}
-
-// checkKey accepts the default key in each form in which AWS lets a key be named.
-func (v *view) checkKey(id *string) error {
-	named := deref(id)
-	arn := "arn:aws:kms:" + v.s.region + ":" + v.account + ":"
-	named = strings.TrimPrefix(named, arn)
-	switch strings.TrimPrefix(named, "key/") {
-	case "", kms.DefaultAlias, v.cluster.DefaultKeyID:
-		return nil
-	}
-	return secret.Errorf(secret.KindEncryption, "Secrets Manager can't encrypt the protected secret text using the provided KMS key: there is no such key here. The key of this region is %s.", kms.DefaultAlias)
 }

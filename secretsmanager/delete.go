@@ -31,7 +31,7 @@ const (
 func (s *Service) DeleteSecret(ctx context.Context, in *DeleteSecretInput) (*DeleteSecretOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	force, window := isTrue(in.ForceDeleteWithoutRecovery), int64(defaultWindow)
@@ -44,7 +44,7 @@ func (s *Service) DeleteSecret(ctx context.Context, in *DeleteSecretInput) (*Del
 			return nil, secret.Errorf(secret.KindInvalidParameter, "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
 		}
 	}
-	now := s.millis()
+	now := s.Millis()
 	out := &DeleteSecretOutput{DeletionDate: Time(now)}
 	if !force {
 		out.DeletionDate += Time(window * millisPerDay)
@@ -80,8 +80,8 @@ func (s *Service) absent(v *view, id string, out *DeleteSecretOutput) error {
 		parsed.Candidates(func(name, _ string) bool { out.Name = name; return false })
 		return nil
 	}
-	suffix, err := secret.Suffix(s.random)
-	out.ARN, out.Name = secret.ARN(s.region, v.account, id, suffix), id
+	suffix, err := secret.Suffix(s.Random)
+	out.ARN, out.Name = secret.ARN(s.Region, v.Account, id, suffix), id
 	return err
 }
 
@@ -89,14 +89,14 @@ func (s *Service) absent(v *view, id string, out *DeleteSecretOutput) error {
 func (s *Service) RestoreSecret(ctx context.Context, in *SecretIDInput) (*Named, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, *in.SecretID, true, func(found *secret.Secret) (fsm.Command, error) {
 		if found.Deleted == 0 {
 			return nil, nil
 		}
-		return &fsm.CancelDeletion{Ref: refTo(found), At: s.millis()}, nil
+		return &fsm.CancelDeletion{Ref: refTo(found), At: s.Millis()}, nil
 	})
 }
 
@@ -106,9 +106,9 @@ const purgeBatch = 100
 // Purge deletes for good the secrets whose recovery window is over, and answers how many. The leader runs it.
 func (s *Service) Purge(ctx context.Context) (purged int, err error) {
 	for {
-		now := s.millis()
+		now := s.Millis()
 		due := false
-		err := s.store.Scan(func(tx *fsm.Tx) error {
+		err := s.Store.Scan(func(tx *fsm.Tx) error {
 			at, ok := tx.OldestDeletion()
 			due = ok && at <= now
 			return nil
@@ -116,7 +116,7 @@ func (s *Service) Purge(ctx context.Context) (purged int, err error) {
 		if err != nil || !due {
 			return purged, err
 		}
-		out, err := s.propose(ctx, &fsm.PurgeDue{At: now, Max: purgeBatch})
+		out, err := s.Propose(ctx, &fsm.PurgeDue{At: now, Max: purgeBatch})
 		if err != nil {
 			return purged, err
 		}

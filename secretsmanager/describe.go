@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -14,6 +15,7 @@ type metadata struct {
 	CreatedDate      Time          `json:"CreatedDate"`
 	DeletedDate      Time          `json:"DeletedDate,omitzero"`
 	Description      string        `json:"Description,omitempty"`
+	KmsKeyID         string        `json:"KmsKeyId,omitempty"`
 	LastAccessedDate Time          `json:"LastAccessedDate,omitzero"`
 	LastChangedDate  Time          `json:"LastChangedDate"`
 	Name             string        `json:"Name"`
@@ -25,6 +27,9 @@ func (v *view) metadata(s *secret.Secret) metadata {
 		ARN: v.arn(s), Name: s.Name, Description: s.Description,
 		CreatedDate: Time(s.Created), LastChangedDate: Time(s.Changed),
 		LastAccessedDate: day(s.AccessedDay), DeletedDate: Time(s.Deleted),
+	}
+	if s.KeyID != "" {
+		m.KmsKeyID = kms.KeyARN(v.Region, s.Account, s.KeyID)
 	}
 	if s.Tagged {
 		tags := s.Tags
@@ -76,7 +81,7 @@ func (v stages) append(b []byte) []byte {
 func (s *Service) DescribeSecret(ctx context.Context, in *SecretIDInput) (*DescribeSecretOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	var out *DescribeSecretOutput
@@ -122,9 +127,9 @@ const maxPage = 100
 func (s *Service) ListSecretVersionIds(ctx context.Context, in *ListSecretVersionIDsInput) (*ListSecretVersionIDsOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.between("MaxResults", in.MaxResults, 1, maxPage)
-	c.length("NextToken", in.NextToken, 1, 4096)
-	if err := c.err(); err != nil {
+	c.Between("MaxResults", in.MaxResults, 1, maxPage)
+	c.Length("NextToken", in.NextToken, 1, 4096)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	var out *ListSecretVersionIDsOutput
@@ -137,7 +142,7 @@ func (s *Service) ListSecretVersionIds(ctx context.Context, in *ListSecretVersio
 		if isTrue(in.IncludeDeprecated) {
 			query = append(query, "deprecated")
 		}
-		after, err := v.s.tokens.open(v, query, in.NextToken)
+		after, err := v.openPage(query, in.NextToken)
 		if err != nil {
 			return err
 		}
@@ -161,7 +166,7 @@ func (s *Service) ListSecretVersionIds(ctx context.Context, in *ListSecretVersio
 			return true
 		})
 		if more {
-			out.NextToken, err = v.s.tokens.seal(v, query, []byte(last))
+			out.NextToken, err = v.SealPage(query, []byte(last))
 		}
 		return err
 	})
@@ -169,8 +174,8 @@ func (s *Service) ListSecretVersionIds(ctx context.Context, in *ListSecretVersio
 }
 
 func (v *view) keyNames(id string) []string {
-	if id == v.cluster.DefaultKeyID {
+	if id == v.State.DefaultKeyID {
 		return []string{"DefaultEncryptionKey"}
 	}
-	return []string{"arn:aws:kms:" + v.s.region + ":" + v.account + ":key/" + id}
+	return []string{kms.KeyARN(v.Region, v.Account, id)}
 }

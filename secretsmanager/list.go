@@ -39,12 +39,12 @@ var orders = map[string]fsm.Order{
 // asked for, even none, and still be followed by another.
 func (s *Service) ListSecrets(ctx context.Context, in *ListSecretsInput) (*ListSecretsOutput, error) {
 	var c checks
-	c.between("MaxResults", in.MaxResults, 1, maxPage)
-	c.length("NextToken", in.NextToken, 1, 4096)
+	c.Between("MaxResults", in.MaxResults, 1, maxPage)
+	c.Length("NextToken", in.NextToken, 1, 4096)
 	c.filters(in.Filters)
-	c.oneOf("SortOrder", in.SortOrder, "asc", "desc")
-	c.oneOf("SortBy", in.SortBy, "created-date", "last-accessed-date", "last-changed-date", "name")
-	if err := c.err(); err != nil {
+	c.OneOf("SortOrder", in.SortOrder, "asc", "desc")
+	c.OneOf("SortBy", in.SortBy, "created-date", "last-accessed-date", "last-changed-date", "name")
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	filters, err := toFilters(in.Filters)
@@ -104,13 +104,13 @@ func (q *listQuery) namePrefix() string {
 // page visits one page of a list and answers the token of the next, empty after the last.
 func (v *view) page(q listQuery, token *string, max int, visit func(*secret.Secret)) (string, error) {
 	query := q.parts()
-	cursor, err := v.s.tokens.open(v, query, token)
+	cursor, err := v.openPage(query, token)
 	if err != nil {
 		return "", err
 	}
 	n := 0
 	next := v.Secrets(fsm.List{
-		Account: v.account, Order: q.Order, Descending: q.Descending, NamePrefix: q.namePrefix(), Cursor: cursor,
+		Account: v.Account, Order: q.Order, Descending: q.Descending, NamePrefix: q.namePrefix(), Cursor: cursor,
 	}, func(s *secret.Secret) bool {
 		if (s.Deleted != 0 && !q.Scheduled) || !secret.Match(q.Filters, s) {
 			return true
@@ -122,5 +122,5 @@ func (v *view) page(q listQuery, token *string, max int, visit func(*secret.Secr
 	if next == nil {
 		return "", nil
 	}
-	return v.s.tokens.seal(v, query, next)
+	return v.SealPage(query, next)
 }

@@ -21,17 +21,20 @@ func (o *ListSecretsOutput) AppendJSON(b []byte) []byte {
 
 func (e *SecretListEntry) appendJSON(b []byte) []byte {
 	b = appendText(append(b, `{"ARN":`...), e.ARN)
-	b = e.CreatedDate.append(append(b, `,"CreatedDate":`...))
+	b = e.CreatedDate.Append(append(b, `,"CreatedDate":`...))
 	if e.DeletedDate != 0 {
-		b = e.DeletedDate.append(append(b, `,"DeletedDate":`...))
+		b = e.DeletedDate.Append(append(b, `,"DeletedDate":`...))
 	}
 	if e.Description != "" {
 		b = appendText(append(b, `,"Description":`...), e.Description)
 	}
-	if e.LastAccessedDate != 0 {
-		b = e.LastAccessedDate.append(append(b, `,"LastAccessedDate":`...))
+	if e.KmsKeyID != "" {
+		b = appendText(append(b, `,"KmsKeyId":`...), e.KmsKeyID)
 	}
-	b = e.LastChangedDate.append(append(b, `,"LastChangedDate":`...))
+	if e.LastAccessedDate != 0 {
+		b = e.LastAccessedDate.Append(append(b, `,"LastAccessedDate":`...))
+	}
+	b = e.LastChangedDate.Append(append(b, `,"LastChangedDate":`...))
 	b = appendText(append(b, `,"Name":`...), e.Name)
 	if e.Tags != nil {
 		b = append(b, `,"Tags":[`...)

@@ -28,9 +28,9 @@ const defaultPasswordLength = 32
 // GetRandomPassword draws a password; nothing is stored.
 func (s *Service) GetRandomPassword(_ context.Context, in *GetRandomPasswordInput) (*GetRandomPasswordOutput, error) {
 	var c checks
-	c.between("PasswordLength", in.PasswordLength, 1, 4096)
-	c.length("ExcludeCharacters", in.ExcludeCharacters, 0, 4096)
-	if err := c.err(); err != nil {
+	c.Between("PasswordLength", in.PasswordLength, 1, 4096)
+	c.Length("ExcludeCharacters", in.ExcludeCharacters, 0, 4096)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	password, err := secret.PasswordOptions{
@@ -39,7 +39,7 @@ func (s *Service) GetRandomPassword(_ context.Context, in *GetRandomPasswordInpu
 		NoUppercase: isTrue(in.ExcludeUppercase), NoLowercase: isTrue(in.ExcludeLowercase),
 		Space:    isTrue(in.IncludeSpace),
 		AnyTypes: in.RequireEachIncludedType != nil && !*in.RequireEachIncludedType,
-	}.Password(s.random)
+	}.Password(s.Random)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"coffer/kms/rootkey"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 const account = "123456789012"
@@ -63,19 +64,21 @@ func newRegion(t testing.TB) *region {
 		t.Fatal(err)
 	}
 	r := &region{t: t, store: store, now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	r.Service = sm.New(sm.Config{Region: "us-east-1", Store: store, Cluster: r, Root: root, Now: func() time.Time { return r.now }, Random: rand.Reader})
-	key, err := kms.NewKey(t.Context(), root, account, kms.DefaultAlias, 1, rand.Reader)
+	base := &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.now }, Random: rand.Reader}
+	base.Keyring.AddRoot(root)
+	r.Service = sm.New(base)
+	key, err := kms.NewKey(t.Context(), root, account, kms.Symmetric, 1, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{ID: "c", Region: "us-east-1", Account: account, DefaultKeyID: key.ID}})); err != nil {
+	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{ID: "c", Region: "us-east-1", Account: account, DefaultKeyID: key.ID, RootKeyID: root.ID()}})); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
 func (r *region) ctx() context.Context {
-	return sm.WithCall(context.Background(), &sm.Call{Principal: iam.Root(account)})
+	return serving.WithCall(context.Background(), &serving.Call{Principal: iam.Root(account)})
 }
 
 func (r *region) create(name string) {

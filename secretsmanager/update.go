@@ -17,15 +17,15 @@ type UpdateSecretInput struct {
 	Type        *string `json:"Type"`
 }
 
-// UpdateSecret changes the description, and adds a current version if the input has a value.
+// UpdateSecret changes the description and the KMS key, and adds a current version if the input has a value.
 func (s *Service) UpdateSecret(ctx context.Context, in *UpdateSecretInput) (*VersionOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.length("Description", in.Description, 0, 2048)
-	c.length("KmsKeyId", in.KmsKeyID, 0, 2048)
-	c.length("Type", in.Type, 0, 256)
+	c.Length("Description", in.Description, 0, 2048)
+	c.Length("KmsKeyId", in.KmsKeyID, 0, 2048)
+	c.Length("Type", in.Type, 0, 256)
 	in.check(&c)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	value, err := in.value()
@@ -45,22 +45,34 @@ func (s *Service) UpdateSecret(ctx context.Context, in *UpdateSecretInput) (*Ver
 			return nil, err
 		}
 		out.ARN, out.Name = v.arn(found), found.Name
-		if err := v.checkKey(in.KmsKeyID); err != nil {
-			return nil, err
+		command := &fsm.UpdateSecret{Ref: refTo(found), At: s.Millis(), Description: in.Description}
+		keyID := found.KeyID
+		if in.KmsKeyID != nil {
+			if keyID, err = v.namedKey(*in.KmsKeyID); err != nil {
+				return nil, err
+			}
+			if keyID != found.KeyID {
+				if command.Key, err = v.moveTo(keyID, found); err != nil {
+					return nil, err
+				}
+			}
 		}
-		command := &fsm.UpdateSecret{Ref: refTo(found), At: s.millis(), Description: in.Description}
 		if value != nil {
 			same, err := v.sameVersion(found, *in.ClientRequestToken, *value)
 			if err != nil {
 				return nil, err
 			}
 			if !same {
-				if command.Version, err = v.seal(out.ARN, *in.ClientRequestToken, *value); err != nil {
+				key, err := v.usableKey(keyID)
+				if err != nil {
+					return nil, err
+				}
+				if command.Version, err = v.seal(key, out.ARN, *in.ClientRequestToken, *value); err != nil {
 					return nil, err
 				}
 			}
 		}
-		if command.Version == nil && command.Description == nil {
+		if command.Version == nil && command.Description == nil && command.Key == nil {
 			return nil, nil
 		}
 		return command, nil
@@ -69,6 +81,38 @@ func (s *Service) UpdateSecret(ctx context.Context, in *UpdateSecretInput) (*Ver
 		return nil, err
 	}
 	return out, nil
+}
+
+// moveTo wraps the data keys of the versions that are current, previous or pending under another KMS key (API
+// reference, UpdateSecret, KmsKeyId). Other versions stay under the key that they have.
+func (v *view) moveTo(keyID string, s *secret.Secret) (*fsm.NewKey, error) {
+	key, err := v.usableKey(keyID)
+	if err != nil {
+		return nil, err
+	}
+	to := &fsm.NewKey{KeyID: keyID, Revision: s.Revision}
+	done := map[string]bool{}
+	for _, label := range []string{secret.Current, secret.Previous, secret.Pending} {
+		id := s.Labels.On(label)
+		if id == "" || done[id] {
+			continue
+		}
+		done[id] = true
+		version := v.Version(s, id)
+		if version == nil || version.KeyID == key.ID {
+			continue
+		}
+		value := v.Value(s, version)
+		if value == nil {
+			continue
+		}
+		again, err := v.rewrap(key, v.arn(s), id, value.WrappedKey)
+		if err != nil {
+			return nil, err
+		}
+		to.Rewraps = append(to.Rewraps, again)
+	}
+	return to, nil
 }
 
 // UpdateSecretVersionStageInput is the input of UpdateSecretVersionStage.
@@ -83,15 +127,15 @@ type UpdateSecretVersionStageInput struct {
 func (s *Service) UpdateSecretVersionStage(ctx context.Context, in *UpdateSecretVersionStageInput) (*Named, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.required("VersionStage", in.VersionStage != nil)
-	c.length("VersionStage", in.VersionStage, 1, 256)
-	c.length("RemoveFromVersionId", in.RemoveFromVersionID, 32, 64)
-	c.length("MoveToVersionId", in.MoveToVersionID, 32, 64)
-	if err := c.err(); err != nil {
+	c.Required("VersionStage", in.VersionStage != nil)
+	c.Length("VersionStage", in.VersionStage, 1, 256)
+	c.Length("RemoveFromVersionId", in.RemoveFromVersionID, 32, 64)
+	c.Length("MoveToVersionId", in.MoveToVersionID, 32, 64)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
-		return &fsm.MoveLabel{Ref: refTo(found), At: s.millis(), Label: *in.VersionStage, From: deref(in.RemoveFromVersionID), To: deref(in.MoveToVersionID)}, nil
+		return &fsm.MoveLabel{Ref: refTo(found), At: s.Millis(), Label: *in.VersionStage, From: deref(in.RemoveFromVersionID), To: deref(in.MoveToVersionID)}, nil
 	})
 }
 
@@ -122,9 +166,9 @@ type TagResourceInput struct {
 func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*Empty, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.required("Tags", in.Tags != nil)
+	c.Required("Tags", in.Tags != nil)
 	c.tags(in.Tags)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	tags, err := toTags(in.Tags)
@@ -132,7 +176,7 @@ func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*Empty
 		return nil, err
 	}
 	_, err = s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
-		return &fsm.TagSecret{Ref: refTo(found), At: s.millis(), Tags: tags}, nil
+		return &fsm.TagSecret{Ref: refTo(found), At: s.Millis(), Tags: tags}, nil
 	})
 	return &Empty{}, err
 }
@@ -147,15 +191,15 @@ type UntagResourceInput struct {
 func (s *Service) UntagResource(ctx context.Context, in *UntagResourceInput) (*Empty, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.required("TagKeys", in.TagKeys != nil)
+	c.Required("TagKeys", in.TagKeys != nil)
 	for i := range in.TagKeys {
-		c.length("TagKeys", &in.TagKeys[i], 1, 128)
+		c.Length("TagKeys", &in.TagKeys[i], 1, 128)
 	}
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	_, err := s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
-		return &fsm.UntagSecret{Ref: refTo(found), At: s.millis(), Keys: in.TagKeys}, nil
+		return &fsm.UntagSecret{Ref: refTo(found), At: s.Millis(), Keys: in.TagKeys}, nil
 	})
 	return &Empty{}, err
 }
@@ -173,9 +217,9 @@ const maxPolicy = 20480
 func (s *Service) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyInput) (*Named, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.required("ResourcePolicy", in.ResourcePolicy != nil)
-	c.length("ResourcePolicy", in.ResourcePolicy, 1, maxPolicy)
-	if err := c.err(); err != nil {
+	c.Required("ResourcePolicy", in.ResourcePolicy != nil)
+	c.Length("ResourcePolicy", in.ResourcePolicy, 1, maxPolicy)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	policy, err := iam.ParseResourcePolicy(*in.ResourcePolicy)
@@ -186,7 +230,7 @@ func (s *Service) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyIn
 		return nil, secret.Errorf(secret.KindPublicPolicy, "You can't attach this resource policy: it allows access to everyone, and BlockPublicPolicy is set.")
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
-		return &fsm.SetPolicy{Ref: refTo(found), At: s.millis(), Policy: *in.ResourcePolicy}, nil
+		return &fsm.SetPolicy{Ref: refTo(found), At: s.Millis(), Policy: *in.ResourcePolicy}, nil
 	})
 }
 
@@ -194,14 +238,14 @@ func (s *Service) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyIn
 func (s *Service) DeleteResourcePolicy(ctx context.Context, in *SecretIDInput) (*Named, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
 		if found.Policy == "" {
 			return nil, nil
 		}
-		return &fsm.SetPolicy{Ref: refTo(found), At: s.millis()}, nil
+		return &fsm.SetPolicy{Ref: refTo(found), At: s.Millis()}, nil
 	})
 }
 
@@ -216,7 +260,7 @@ type GetResourcePolicyOutput struct {
 func (s *Service) GetResourcePolicy(ctx context.Context, in *SecretIDInput) (*GetResourcePolicyOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	var out *GetResourcePolicyOutput

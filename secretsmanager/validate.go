@@ -1,119 +1,38 @@
 package secretsmanager
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"coffer/secret"
+	"coffer/serving"
 )
 
-// checks gathers broken constraints of the service model. Member names are given as the model's,
-// and are told with a lower-case initial, as AWS does.
-type checks struct{ problems []string }
-
-func (c *checks) fail(member, value, constraint string) {
-	at := strings.ToLower(member[:1]) + member[1:]
-	if value != "" {
-		if len(value) > 256 {
-			value = strings.ToValidUTF8(value[:256], "") + "…"
-		}
-		at = "'" + value + "' at '" + at + "'"
-	} else {
-		at = "at '" + at + "'"
-	}
-	c.problems = append(c.problems, "Value "+at+" failed to satisfy constraint: "+constraint)
-}
-
-func (c *checks) required(member string, present bool) {
-	if !present {
-		c.fail(member, "", "Member must not be null")
-	}
-}
-
-// length checks the characters of an optional string.
-func (c *checks) length(member string, value *string, low, high int) {
-	if value == nil {
-		return
-	}
-	switch n := utf8.RuneCountInString(*value); {
-	case n < low:
-		c.fail(member, *value, fmt.Sprintf("Member must have length greater than or equal to %d", low))
-	case n > high:
-		c.fail(member, *value, fmt.Sprintf("Member must have length less than or equal to %d", high))
-	}
-}
-
-// size checks the bytes of a secret value, which is never told.
-func (c *checks) size(member string, present bool, n int) {
-	switch {
-	case present && n < 1:
-		c.fail(member, "", "Member must have length greater than or equal to 1")
-	case present && n > secret.MaxValue:
-		c.fail(member, "", fmt.Sprintf("Member must have length less than or equal to %d", secret.MaxValue))
-	}
-}
-
-func (c *checks) count(member string, n, low, high int) {
-	switch {
-	case n < low:
-		c.fail(member, "", fmt.Sprintf("Member must have length greater than or equal to %d", low))
-	case n > high:
-		c.fail(member, "", fmt.Sprintf("Member must have length less than or equal to %d", high))
-	}
-}
-
-func (c *checks) between(member string, value *int64, low, high int64) {
-	if value == nil {
-		return
-	}
-	switch {
-	case *value < low:
-		c.fail(member, fmt.Sprint(*value), fmt.Sprintf("Member must have value greater than or equal to %d", low))
-	case *value > high:
-		c.fail(member, fmt.Sprint(*value), fmt.Sprintf("Member must have value less than or equal to %d", high))
-	}
-}
-
-func (c *checks) oneOf(member string, value *string, allowed ...string) {
-	if value != nil && !slices.Contains(allowed, *value) {
-		c.fail(member, *value, "Member must satisfy enum value set: ["+strings.Join(allowed, ", ")+"]")
-	}
-}
-
-func (c *checks) err() error {
-	switch len(c.problems) {
-	case 0:
-		return nil
-	case 1:
-		return secret.Errorf(secret.KindValidation, "1 validation error detected: %s", c.problems[0])
-	}
-	return secret.Errorf(secret.KindValidation, "%d validation errors detected: %s", len(c.problems), strings.Join(c.problems, "; "))
-}
+// checks are the constraints of the service model, with those that several operations share.
+type checks struct{ serving.Checks }
 
 func (c *checks) secretID(id *string) {
-	c.required("SecretId", id != nil)
-	c.length("SecretId", id, 1, 2048)
+	c.Required("SecretId", id != nil)
+	c.Length("SecretId", id, 1, 2048)
 }
 
-func (c *checks) token(token *string) { c.length("ClientRequestToken", token, 32, 64) }
+func (c *checks) token(token *string) { c.Length("ClientRequestToken", token, 32, 64) }
 
 func (c *checks) labels(labels []string) {
 	if labels == nil {
 		return
 	}
-	c.count("VersionStages", len(labels), 1, secret.MaxLabelsPerVersion)
+	c.Count("VersionStages", len(labels), 1, secret.MaxLabelsPerVersion)
 	for i := range labels {
-		c.length("VersionStages", &labels[i], 1, 256)
+		c.Length("VersionStages", &labels[i], 1, 256)
 	}
 }
 
 func (c *checks) tags(tags []Tag) {
 	for i := range tags {
-		c.length("Tags", tags[i].Key, 1, 128)
-		c.length("Tags", tags[i].Value, 0, 256)
+		c.Length("Tags", tags[i].Key, 1, 128)
+		c.Length("Tags", tags[i].Value, 0, 256)
 	}
 }
 
@@ -150,17 +69,17 @@ func toTags(tags []Tag) ([]secret.Tag, error) {
 var filterPattern = regexp.MustCompile(`^!?[a-zA-Z0-9 :_@/+=.\-!]*$`)
 
 func (c *checks) filters(filters []Filter) {
-	c.count("Filters", len(filters), 0, 10)
+	c.Count("Filters", len(filters), 0, 10)
 	for i := range filters {
 		f := &filters[i]
-		c.oneOf("Filters", f.Key, secret.FilterDescription, secret.FilterName, secret.FilterTagKey, secret.FilterTagValue, secret.FilterPrimaryRegion, secret.FilterOwningService, secret.FilterAll)
+		c.OneOf("Filters", f.Key, secret.FilterDescription, secret.FilterName, secret.FilterTagKey, secret.FilterTagValue, secret.FilterPrimaryRegion, secret.FilterOwningService, secret.FilterAll)
 		if f.Values != nil {
-			c.count("Filters", len(f.Values), 1, 10)
+			c.Count("Filters", len(f.Values), 1, 10)
 		}
 		for j := range f.Values {
-			c.length("Filters", &f.Values[j], 0, 512)
+			c.Length("Filters", &f.Values[j], 0, 512)
 			if !filterPattern.MatchString(f.Values[j]) {
-				c.fail("Filters", f.Values[j], "Member must satisfy regular expression pattern: ^\\!?[a-zA-Z0-9 :_@\\/\\+\\=\\.\\-\\!]*$")
+				c.Fail("Filters", f.Values[j], "Member must satisfy regular expression pattern: ^\\!?[a-zA-Z0-9 :_@\\/\\+\\=\\.\\-\\!]*$")
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/secret"
+	"coffer/serving"
 )
 
 // GetSecretValueInput is the input of GetSecretValue.
@@ -29,9 +30,9 @@ type ValueOutput struct {
 func (s *Service) GetSecretValue(ctx context.Context, in *GetSecretValueInput) (*ValueOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
-	c.length("VersionId", in.VersionID, 32, 64)
-	c.length("VersionStage", in.VersionStage, 1, 256)
-	if err := c.err(); err != nil {
+	c.Length("VersionId", in.VersionID, 32, 64)
+	c.Length("VersionStage", in.VersionStage, 1, 256)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	var out *ValueOutput
@@ -80,11 +81,11 @@ func (v *view) valueOf(s *secret.Secret, versionID, label *string) (*ValueOutput
 		return nil, secret.ErrNoLabel(wanted)
 	}
 	arn := v.arn(s)
-	value, err := v.open(arn, version, sealed)
+	value, err := v.open(arn, row, sealed)
 	if err != nil {
 		return nil, err
 	}
-	v.s.access.note(s, row, v.s.millis()/millisPerDay)
+	v.s.access.note(s, row, v.s.Millis()/millisPerDay)
 	out := &ValueOutput{ARN: arn, CreatedDate: Time(row.Created), Name: s.Name, VersionID: version, VersionStages: s.LabelsOf(version)}
 	if value.binary {
 		out.SecretBinary = value.content
@@ -123,15 +124,15 @@ const maxBatch = 20
 func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretValueInput) (*BatchGetSecretValueOutput, error) {
 	var c checks
 	if in.SecretIDList != nil {
-		c.count("SecretIdList", len(in.SecretIDList), 1, maxBatch)
+		c.Count("SecretIdList", len(in.SecretIDList), 1, maxBatch)
 	}
 	for i := range in.SecretIDList {
-		c.length("SecretIdList", &in.SecretIDList[i], 1, 2048)
+		c.Length("SecretIdList", &in.SecretIDList[i], 1, 2048)
 	}
 	c.filters(in.Filters)
-	c.between("MaxResults", in.MaxResults, 1, maxBatch)
-	c.length("NextToken", in.NextToken, 1, 4096)
-	if err := c.err(); err != nil {
+	c.Between("MaxResults", in.MaxResults, 1, maxBatch)
+	c.Length("NextToken", in.NextToken, 1, 4096)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	filters, err := toFilters(in.Filters)
@@ -151,7 +152,7 @@ func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretVal
 			out.SecretValues = append(out.SecretValues, value)
 			return
 		}
-		api := ToAPIError(err)
+		api := serving.ToAPIError(err)
 		out.Errors = append(out.Errors, BatchError{id, api.Code, api.Message})
 	}
 	err = s.scan(ctx, func(v *view) error {
@@ -205,7 +206,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *PutSecretValueInput) (
 	c.secretID(in.SecretID)
 	c.labels(in.VersionStages)
 	in.check(&c)
-	if err := c.err(); err != nil {
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
 	value, err := in.value()
@@ -232,11 +233,15 @@ func (s *Service) PutSecretValue(ctx context.Context, in *PutSecretValueInput) (
 			out.VersionStages = found.LabelsOf(out.VersionID)
 			return nil, err
 		}
-		version, err := v.seal(out.ARN, out.VersionID, *value)
+		key, err := v.keyOf(found)
 		if err != nil {
 			return nil, err
 		}
-		return &fsm.PutVersion{Ref: refTo(found), At: s.millis(), Version: *version, Labels: labels}, nil
+		version, err := v.seal(key, out.ARN, out.VersionID, *value)
+		if err != nil {
+			return nil, err
+		}
+		return &fsm.PutVersion{Ref: refTo(found), At: s.Millis(), Version: *version, Labels: labels}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
-package secretsmanager
+package serving
 
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"coffer/fsm"
 	"coffer/iam"
+	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -15,6 +17,16 @@ type APIError struct {
 	Message string
 	Status  int
 }
+
+// Of is the error as the API that target (X-Amz-Target) names spells it.
+func (e *APIError) Of(target string) *APIError {
+	if e.Code == internalError && strings.HasPrefix(target, "TrentService.") {
+		return &APIError{"KMSInternalException", e.Message, e.Status}
+	}
+	return e
+}
+
+const internalError = "InternalServiceError"
 
 func (e *APIError) Error() string { return e.Code + ": " + e.Message }
 
@@ -32,6 +44,30 @@ var (
 		secret.KindValidation:       "ValidationException",
 		secret.KindEncryption:       "EncryptionFailure",
 		secret.KindDecryption:       "DecryptionFailure",
+	}
+	keyCodes = map[kms.Kind]string{
+		kms.KindNotFound:           "NotFoundException",
+		kms.KindExists:             "AlreadyExistsException",
+		kms.KindDisabled:           "DisabledException",
+		kms.KindInvalidState:       "KMSInvalidStateException",
+		kms.KindUnsupported:        "UnsupportedOperationException",
+		kms.KindLimitExceeded:      "LimitExceededException",
+		kms.KindInvalidArn:         "InvalidArnException",
+		kms.KindInvalidAlias:       "InvalidAliasNameException",
+		kms.KindInvalidMarker:      "InvalidMarkerException",
+		kms.KindInvalidKeyUsage:    "InvalidKeyUsageException",
+		kms.KindInvalidCiphertext:  "InvalidCiphertextException",
+		kms.KindIncorrectKey:       "IncorrectKeyException",
+		kms.KindInvalidMac:         "KMSInvalidMacException",
+		kms.KindInvalidGrantToken:  "InvalidGrantTokenException",
+		kms.KindInvalidImportToken: "InvalidImportTokenException",
+		kms.KindExpiredImportToken: "ExpiredImportTokenException",
+		kms.KindIncorrectMaterial:  "IncorrectKeyMaterialException",
+		kms.KindMalformedPolicy:    "MalformedPolicyDocumentException",
+		kms.KindTag:                "TagException",
+		kms.KindAccessDenied:       "AccessDeniedException",
+		kms.KindDryRun:             "DryRunOperationException",
+		kms.KindValidation:         "ValidationException",
 	}
 	iamCodes = map[iam.Kind]string{
 		iam.KindMissingToken:        "MissingAuthenticationTokenException",
@@ -56,6 +92,7 @@ func ErrSerialization(what string) *APIError {
 func ToAPIError(err error) *APIError {
 	var api *APIError
 	var refused *secret.Error
+	var key *kms.Error
 	var denied *iam.Error
 	var unavailable *UnavailableError
 	switch {
@@ -63,6 +100,8 @@ func ToAPIError(err error) *APIError {
 		return api
 	case errors.As(err, &refused) && secretCodes[refused.Kind] != "":
 		return &APIError{secretCodes[refused.Kind], refused.Message, http.StatusBadRequest}
+	case errors.As(err, &key) && keyCodes[key.Kind] != "":
+		return &APIError{keyCodes[key.Kind], key.Message, http.StatusBadRequest}
 	case errors.As(err, &denied):
 		return &APIError{iamCodes[denied.Kind], denied.Message, http.StatusBadRequest}
 	case errors.Is(err, fsm.ErrDamaged):
@@ -70,5 +109,5 @@ func ToAPIError(err error) *APIError {
 	case errors.As(err, &unavailable):
 		return &APIError{"ServiceUnavailableException", unavailable.Message, http.StatusServiceUnavailable}
 	}
-	return &APIError{"InternalServiceError", "An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
+	return &APIError{internalError, "An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
 }

@@ -1,0 +1,206 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"coffer/fsm"
+	"coffer/iam"
+	"coffer/kms"
+	"coffer/secret"
+)
+
+// Cluster replicates commands and tells how fresh this node's state is.
+type Cluster interface {
+	Propose(ctx context.Context, command []byte) (fsm.Outcome, error)
+	ReadBarrier(ctx context.Context) error
+	LastContact() time.Duration
+}
+
+// Base gives a service its region. Its fields are set once.
+type Base struct {
+	Region  string
+	Store   *fsm.Store
+	Cluster Cluster
+	Keyring *Keyring
+	Now     func() time.Time
+	Random  io.Reader
+}
+
+// UnavailableError says that the node can't answer at the moment. Clients see the message, logs the cause too.
+type UnavailableError struct {
+	Message string
+	Cause   error
+}
+
+func (e *UnavailableError) Error() string {
+	if e.Cause == nil {
+		return e.Message
+	}
+	return e.Message + " (" + e.Cause.Error() + ")"
+}
+
+// Unwrap is the cause.
+func (e *UnavailableError) Unwrap() error { return e.Cause }
+
+// ErrNotFormed says that the cluster has no state yet.
+var ErrNotFormed = &UnavailableError{Message: "This node's cluster is not formed yet."}
+
+func noLeader(cause error) error {
+	return &UnavailableError{"No leader of the region could be reached, so this node can't know the latest state. Try again, or ask another node.", cause}
+}
+
+func noMajority(cause error) error {
+	return &UnavailableError{"The region can't take writes at the moment: no majority of its nodes answered in time. Whether this request was carried out is not known; it is safe to send it again with the same ClientRequestToken.", cause}
+}
+
+// Consistency is what a read asks of the node that answers it.
+type Consistency int
+
+// The consistencies.
+const (
+	Default Consistency = iota // linearizable; what is here when no leader can be reached
+	Strong                     // linearizable or refused
+	Local                      // what is here
+)
+
+// Call is who calls, and how a read was answered.
+type Call struct {
+	Principal   iam.Principal
+	Consistency Consistency
+	Stale       bool          // answered without a leader's word
+	StaleFor    time.Duration // since the last contact with a leader
+}
+
+type callKey struct{}
+
+// WithCall hands call to the operation.
+func WithCall(ctx context.Context, call *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, call)
+}
+
+// CallOf is the call that WithCall handed over.
+func CallOf(ctx context.Context) *Call { return ctx.Value(callKey{}).(*Call) }
+
+// View is a read transaction together with what operations need around it.
+type View struct {
+	*fsm.Tx
+	*Base
+	Ctx     context.Context
+	Account string // the caller's
+	State   fsm.Cluster
+}
+
+func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Context, do func(*View) error) error {
+	return transaction(func(tx *fsm.Tx) error {
+		cluster, formed := tx.Cluster()
+		if !formed {
+			return ErrNotFormed
+		}
+		if _, err := b.Keyring.root(cluster); err != nil {
+			return err
+		}
+		return do(&View{tx, b, ctx, CallOf(ctx).Principal.Account, cluster})
+	})
+}
+
+// Read calls do with a state as fresh as the call asks for.
+func (b *Base) Read(ctx context.Context, do func(*View) error) error {
+	if err := b.refresh(ctx); err != nil {
+		return err
+	}
+	return b.in(b.Store.View, ctx, do)
+}
+
+// Scan is Read for walking the secrets.
+func (b *Base) Scan(ctx context.Context, do func(*View) error) error {
+	if err := b.refresh(ctx); err != nil {
+		return err
+	}
+	return b.in(b.Store.Scan, ctx, do)
+}
+
+// refresh waits until this node's state is as fresh as the call asks for, or marks the call's answer as stale.
+func (b *Base) refresh(ctx context.Context) error {
+	call := CallOf(ctx)
+	if call.Consistency != Local {
+		if err := b.Cluster.ReadBarrier(ctx); err != nil {
+			if call.Consistency == Strong {
+				return noLeader(err)
+			}
+			call.Stale, call.StaleFor = true, b.Cluster.LastContact()
+		}
+	}
+	return nil
+}
+
+// attempts bounds how often a write is decided anew because the state changed meanwhile.
+const attempts = 5
+
+// Write proposes the command that prepare makes. prepare first sees this node's state as it is, which may
+// lag; whatever it then refuses, or finds done already, is decided again behind a read barrier. So is a
+// command that the state machine refuses because the state was another one. No command means nothing to do.
+func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, error)) (fsm.Outcome, error) {
+	for attempt := range attempts {
+		fresh := attempt > 0
+		if fresh {
+			if err := b.Cluster.ReadBarrier(ctx); err != nil {
+				return fsm.Outcome{}, noLeader(err)
+			}
+		}
+		var command fsm.Command
+		err := b.in(b.Store.View, ctx, func(v *View) (err error) {
+			command, err = prepare(v)
+			return err
+		})
+		if err != nil && !isRefusal(err) {
+			return fsm.Outcome{}, err
+		}
+		if err != nil || command == nil {
+			if fresh {
+				return fsm.Outcome{}, err
+			}
+			continue
+		}
+		out, err := b.Propose(ctx, command)
+		if err != nil {
+			return out, noMajority(err)
+		}
+		if err := out.Err(); !errors.Is(err, secret.ErrConflict) && !errors.Is(err, kms.ErrConflict) {
+			return out, err
+		}
+	}
+	return fsm.Outcome{}, &UnavailableError{Message: "Other requests kept changing what this one is about. Send the request again."}
+}
+
+func isRefusal(err error) bool {
+	var ofSecret *secret.Error
+	var ofKey *kms.Error
+	return errors.As(err, &ofSecret) || errors.As(err, &ofKey)
+}
+
+// Propose replicates a command under a new id.
+func (b *Base) Propose(ctx context.Context, command fsm.Command) (fsm.Outcome, error) {
+	id := make([]byte, 16)
+	if _, err := io.ReadFull(b.Random, id); err != nil {
+		return fsm.Outcome{}, err
+	}
+	return b.Cluster.Propose(ctx, fsm.Encode(id, command))
+}
+
+// Millis is the time in milliseconds since 1970.
+func (b *Base) Millis() int64 { return b.Now().UnixMilli() }
+
+// Warm reports whether this node can unwrap the region's keys: it fails while the node is sealed.
+func (b *Base) Warm(ctx context.Context) error {
+	return b.Store.View(func(tx *fsm.Tx) error {
+		cluster, formed := tx.Cluster()
+		if !formed {
+			return ErrNotFormed
+		}
+		_, err := b.Keyring.defaultMaterial(ctx, tx, cluster)
+		return err
+	})
+}

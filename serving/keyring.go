@@ -1,0 +1,113 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"coffer/fsm"
+	"coffer/kms"
+	"coffer/kms/rootkey"
+)
+
+// ErrSealed says that the root key which the region's keys are wrapped under has not been given to this node.
+var ErrSealed = &UnavailableError{Message: "This node is sealed: it has not been given the region's root key."}
+
+// Keyring unwraps KMS keys. It holds the root keys that this node was given, and a bounded number of unwrapped
+// keys.
+type Keyring struct {
+	mu    sync.RWMutex
+	roots map[string]rootkey.Provider // by id; two during a rotation of the root key
+
+	unwrapped *lru.Cache[material, []byte]
+}
+
+// material is one generation of a key.
+type material struct {
+	account, key string
+	generation   uint32
+}
+
+const cachedMaterial = 1024
+
+// NewKeyring makes a keyring that has no root key yet.
+func NewKeyring() *Keyring {
+	unwrapped, err := lru.New[material, []byte](cachedMaterial)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &Keyring{roots: map[string]rootkey.Provider{}, unwrapped: unwrapped}
+}
+
+// AddRoot gives the keyring a root key.
+func (k *Keyring) AddRoot(root rootkey.Provider) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.roots[root.ID()] = root
+}
+
+// Root is the root key with the id; nil if this node was not given it.
+func (k *Keyring) Root(id string) rootkey.Provider {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.roots[id]
+}
+
+func (k *Keyring) root(cluster fsm.Cluster) (rootkey.Provider, error) {
+	if root := k.Root(cluster.RootKeyID); root != nil {
+		return root, nil
+	}
+	return nil, ErrSealed
+}
+
+// Root is the root key that the region's keys are wrapped under.
+func (v *View) Root() (rootkey.Provider, error) { return v.Keyring.root(v.State) }
+
+// Material is the unwrapped material of one generation of a key. Whether the key may be used is the caller's to check.
+func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
+	return v.Keyring.material(v.Ctx, v.State, key, generation)
+}
+
+func (k *Keyring) material(ctx context.Context, cluster fsm.Cluster, key *kms.Key, generation uint32) ([]byte, error) {
+	id := material{key.Account, key.ID, generation}
+	if raw, ok := k.unwrapped.Get(id); ok {
+		return raw, nil
+	}
+	root, err := k.root(cluster)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := key.UnwrapMaterial(ctx, root, generation)
+	if err != nil {
+		return nil, err
+	}
+	k.unwrapped.Add(id, raw)
+	return raw, nil
+}
+
+// defaultMaterial is the first generation of the region's default key, which Coffer derives keys of its own from.
+func (k *Keyring) defaultMaterial(ctx context.Context, tx *fsm.Tx, cluster fsm.Cluster) ([]byte, error) {
+	key := tx.Key(cluster.Account, cluster.DefaultKeyID)
+	if key == nil {
+		return nil, errors.New("the region's default key is missing")
+	}
+	return k.material(ctx, cluster, key, 0)
+}
+
+// Forget drops the unwrapped material of keys that were deleted, or whose material was.
+func (k *Keyring) Forget(store *fsm.Store) error {
+	return store.View(func(tx *fsm.Tx) error {
+		for _, id := range k.unwrapped.Keys() {
+			key := tx.Key(id.account, id.key)
+			if key == nil || int(id.generation) >= len(key.Materials) || len(key.Materials[id.generation].Wrapped) == 0 {
+				if raw, ok := k.unwrapped.Peek(id); ok {
+					k.unwrapped.Remove(id)
+					clear(raw)
+				}
+			}
+		}
+		return nil
+	})
+}
