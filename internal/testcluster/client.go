@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
@@ -34,6 +35,25 @@ func (c *Cluster) client(endpoint string, transport http.RoundTripper, options .
 		Credentials:  credentials.NewStaticCredentialsProvider(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, ""),
 		HTTPClient:   &http.Client{Transport: transport, Timeout: 20 * time.Second},
 	}, options...)
+}
+
+// KMS is an SDK client of this node's KMS.
+func (n *Node) KMS() *kms.Client {
+	return n.cluster.kms(n.Endpoint, http.DefaultTransport.(*http.Transport).Clone())
+}
+
+// BalancedKMS is Balanced for the KMS.
+func (c *Cluster) BalancedKMS() *kms.Client {
+	return c.kms("http://coffer.test", &balancer{cluster: c, next: http.DefaultTransport.(*http.Transport).Clone()})
+}
+
+func (c *Cluster) kms(endpoint string, transport http.RoundTripper) *kms.Client {
+	return kms.New(kms.Options{
+		Region:       Region,
+		BaseEndpoint: &endpoint,
+		Credentials:  credentials.NewStaticCredentialsProvider(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, ""),
+		HTTPClient:   &http.Client{Transport: transport, Timeout: 20 * time.Second},
+	})
 }
 
 type balancer struct {
