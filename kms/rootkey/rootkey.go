@@ -31,8 +31,8 @@ var ErrWrongKey = errors.New("it was wrapped under another root key, or damaged 
 
 const keyLen = 32
 
-// file is a root key read from a file.
-type file struct {
+// inMemory is a root key that was read from a file, the environment, or shares.
+type inMemory struct {
 	aead cipher.AEAD
 	id   string
 }
@@ -46,9 +46,18 @@ func File(path string) (Provider, error) {
 		return nil, fmt.Errorf("root key: %w", err)
 	}
 	defer clear(raw)
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
+	p, err := parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the root key file %s %w", path, err)
+	}
+	return p, nil
+}
+
+// parse makes a provider of a root key in base64.
+func parse(text []byte) (Provider, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(key) != keyLen {
-		return nil, fmt.Errorf("the root key file %s does not hold a root key: wanted 32 bytes in base64, as `coffer keygen root-key` writes them", path)
+		return nil, errors.New("does not hold a root key: wanted 32 bytes in base64, as `coffer keygen root-key` writes them")
 	}
 	defer clear(key)
 	return New(key)
@@ -69,14 +78,14 @@ func New(key []byte) (Provider, error) {
 	}
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("coffer root key id v1"))
-	return &file{aead, hex.EncodeToString(mac.Sum(nil)[:16])}, nil
+	return &inMemory{aead, hex.EncodeToString(mac.Sum(nil)[:16])}, nil
 }
 
-func (f *file) Wrap(_ context.Context, plaintext, additional []byte) ([]byte, error) {
+func (f *inMemory) Wrap(_ context.Context, plaintext, additional []byte) ([]byte, error) {
 	return f.aead.Seal(nil, nil, plaintext, additional), nil
 }
 
-func (f *file) Unwrap(_ context.Context, wrapped, additional []byte) ([]byte, error) {
+func (f *inMemory) Unwrap(_ context.Context, wrapped, additional []byte) ([]byte, error) {
 	plaintext, err := f.aead.Open(nil, nil, wrapped, additional)
 	if err != nil {
 		return nil, ErrWrongKey
@@ -84,7 +93,7 @@ func (f *file) Unwrap(_ context.Context, wrapped, additional []byte) ([]byte, er
 	return plaintext, nil
 }
 
-func (f *file) ID() string { return f.id }
+func (f *inMemory) ID() string { return f.id }
 
 // Generate draws a root key in the form that File reads.
 func Generate() []byte {
