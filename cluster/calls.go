@@ -27,6 +27,14 @@ const maxCall = 64 << 20
 // LeaderHeader tells an operator's client the peer address of the leader that can do what this node can't.
 const LeaderHeader = "X-Coffer-Leader"
 
+// Call is something that a peer port answers to callers whose certificates have one of Roles. Pattern is that of
+// http.ServeMux.
+type Call struct {
+	Pattern string
+	Roles   []pki.Role
+	Do      func(*Cluster, http.ResponseWriter, *http.Request)
+}
+
 // calls is what a peer port answers: to nodes, and to operators, who may do what they ask for on purpose.
 func (n *Cluster) calls() http.Handler {
 	mux := http.NewServeMux()
@@ -53,6 +61,9 @@ func (n *Cluster) calls() http.Handler {
 	handle("POST /verify", n.handleVerify, pki.Operator)
 	handle("GET /snapshot", n.handleSnapshot, pki.Operator)
 	handle("POST /restore", n.handleRestore, pki.Operator)
+	for _, c := range n.config.Calls {
+		handle(c.Pattern, func(w http.ResponseWriter, r *http.Request) { c.Do(n, w, r) }, c.Roles...)
+	}
 	return mux
 }
 
@@ -151,8 +162,8 @@ func (n *Cluster) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(n.Status())
 }
 
-// atLeader answers with the leader's address, and false, unless this node leads.
-func (n *Cluster) atLeader(w http.ResponseWriter) bool {
+// AtLeader answers with the leader's address, and false, unless this node leads.
+func (n *Cluster) AtLeader(w http.ResponseWriter) bool {
 	if n.leads() {
 		return true
 	}
@@ -164,7 +175,7 @@ func (n *Cluster) atLeader(w http.ResponseWriter) bool {
 }
 
 func (n *Cluster) handleRemove(w http.ResponseWriter, r *http.Request) {
-	if !n.atLeader(w) {
+	if !n.AtLeader(w) {
 		return
 	}
 	id := r.URL.Query().Get("id")
@@ -178,7 +189,7 @@ func (n *Cluster) handleRemove(w http.ResponseWriter, r *http.Request) {
 }
 
 func (n *Cluster) handleTransfer(w http.ResponseWriter, r *http.Request) {
-	if !n.atLeader(w) {
+	if !n.AtLeader(w) {
 		return
 	}
 	node := n.raft.Load()
@@ -211,7 +222,7 @@ func (n *Cluster) handleSnapshot(w http.ResponseWriter, r *http.Request) {
 
 // handleRestore replaces the state of the whole region by an archive, which is verified first.
 func (n *Cluster) handleRestore(w http.ResponseWriter, r *http.Request) {
-	if !n.atLeader(w) {
+	if !n.AtLeader(w) {
 		return
 	}
 	if err := n.restore(r); err != nil {
@@ -305,7 +316,7 @@ func (n *Cluster) handleDamaged(w http.ResponseWriter, r *http.Request) {
 }
 
 func (n *Cluster) handleVerify(w http.ResponseWriter, r *http.Request) {
-	if !n.atLeader(w) {
+	if !n.AtLeader(w) {
 		return
 	}
 	report, err := n.CompareDigests(r.Context())

@@ -32,7 +32,11 @@ type Config struct {
 	BootstrapExpect int      // nodes that form a new cluster; 0 only joins
 	Endpoint        string   // URL of this node's client port, told to others
 
-	RootKeyID string // nodes with another one are refused
+	// RootKeyID is the id of the root key that the region's keys are wrapped under, as far as this node has it; empty
+	// while it is sealed. Nodes with another one are refused.
+	RootKeyID func() string
+	// Calls are what the peer port answers besides the calls of this package.
+	Calls []Call
 
 	// OnLeader is called when this node has become leader and has applied all that was committed before.
 	OnLeader func(context.Context) error

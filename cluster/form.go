@@ -115,7 +115,7 @@ type joinRequest struct {
 }
 
 func (n *Cluster) join(ctx context.Context, through string) error {
-	body, err := cbor.Marshal(joinRequest{n.config.RootKeyID, fsm.Version})
+	body, err := cbor.Marshal(joinRequest{n.config.RootKeyID(), fsm.Version})
 	if err != nil {
 		return err
 	}
@@ -142,13 +142,13 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "wanted a join request", http.StatusBadRequest)
 		return
 	}
-	id := callerOf(r).ID
+	id, rootKey := callerOf(r).ID, n.config.RootKeyID()
 	raftNode := n.raft.Load()
 	switch {
 	case raftNode == nil || raftNode.State() != raft.Leader:
 		http.Error(w, errNotLeader.Error(), http.StatusConflict)
 		return
-	case req.RootKeyID != n.config.RootKeyID:
+	case req.RootKeyID != "" && rootKey != "" && req.RootKeyID != rootKey: // a sealed node can read nothing until it has the right one
 		http.Error(w, "this node has another root key than the cluster: give it the cluster's root key", http.StatusForbidden)
 		return
 	case req.Version < fsm.Version:

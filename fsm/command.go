@@ -81,6 +81,8 @@ type Cluster struct {
 	Created   int64  `cbor:"5,keyasint"`
 	// DefaultKeyID is the key behind alias/aws/secretsmanager.
 	DefaultKeyID string `cbor:"6,keyasint"`
+	// RootKey is how nodes reach the root key since it was last rotated (rootkey.Schemes); it is no secret.
+	RootKey string `cbor:"7,keyasint,omitempty"`
 }
 
 // Ref names a secret whose ARN the proposer has seen. A secret deleted and created anew under the name is another one.

@@ -8,11 +8,13 @@ import (
 )
 
 type (
-	// RotateRootKey puts all KMS keys under another root key, in one step.
+	// RotateRootKey puts all KMS keys under another root key, in one step. Material that is not among Materials, since
+	// it is newer, is a conflict.
 	RotateRootKey struct {
-		From string         `cbor:"1,keyasint"` // id of the root key that the cluster must have
-		To   string         `cbor:"2,keyasint"`
-		Keys []RewrappedKey `cbor:"3,keyasint"` // all of them
+		From      string              `cbor:"1,keyasint"` // id of the root key that the cluster must have
+		To        string              `cbor:"2,keyasint"`
+		Materials []RewrappedMaterial `cbor:"3,keyasint"`
+		Spec      string              `cbor:"4,keyasint"` // how nodes reach it
 	}
 	// RewrapValues replaces wrapped data keys of versions that have not changed meanwhile.
 	RewrapValues struct {
@@ -21,11 +23,10 @@ type (
 	}
 )
 
-// RewrappedKey is a KMS key's material by generation, wrapped anew.
-type RewrappedKey struct {
-	Ref         KeyRef   `cbor:"1,keyasint"`
-	LastCommand []byte   `cbor:"2,keyasint,omitempty"` // of the key that was rewrapped
-	Wrapped     [][]byte `cbor:"3,keyasint,omitempty"`
+// RewrappedMaterial is one generation of a KMS key's material, wrapped anew, in place of Old.
+type RewrappedMaterial struct {
+	Old []byte `cbor:"1,keyasint"`
+	New []byte `cbor:"2,keyasint"`
 }
 
 // RewrappedValue is a version's data key wrapped anew, in place of Old.
@@ -44,27 +45,30 @@ func (c *RotateRootKey) apply(w *writeTx, _ commandID) (Outcome, error) {
 	default:
 		return Outcome{}, kms.ErrConflict
 	}
+	rewrapped := make(map[string][]byte, len(c.Materials))
+	for _, m := range c.Materials {
+		rewrapped[string(m.Old)] = m.New
+	}
 	var keys []*kms.Key
+	missing := false
 	w.Keys("", "", func(k *kms.Key) bool {
+		for generation, m := range k.Materials {
+			if len(m.Wrapped) == 0 {
+				continue
+			}
+			anew, found := rewrapped[string(m.Wrapped)]
+			k.Materials[generation].Wrapped, missing = anew, missing || !found
+		}
 		keys = append(keys, k)
-		return true
+		return !missing
 	})
-	if len(keys) != len(c.Keys) {
+	if missing {
 		return Outcome{}, kms.ErrConflict
 	}
-	for i, k := range keys {
-		r := c.Keys[i]
-		if k.Account != r.Ref.Account || k.ID != r.Ref.ID || !bytes.Equal(k.LastCommand, r.LastCommand) || len(k.Materials) != len(r.Wrapped) {
-			return Outcome{}, kms.ErrConflict
-		}
-	}
-	for i, k := range keys {
-		for generation, wrapped := range c.Keys[i].Wrapped {
-			k.Materials[generation].Wrapped = wrapped
-		}
+	for _, k := range keys {
 		w.putKey(k)
 	}
-	cluster.RootKeyID = c.To
+	cluster.RootKeyID, cluster.RootKey = c.To, c.Spec
 	w.put(tableCluster, clusterKey, encode(cluster))
 	return Outcome{Count: len(keys)}, nil
 }
@@ -90,9 +94,8 @@ func (c *RewrapValues) apply(w *writeTx, _ commandID) (Outcome, error) {
 // WalkValues calls visit with the versions that have a value, of all secrets after the position, until it
 // returns false, and answers the position to go on from; nil at the end.
 func (t *Tx) WalkValues(after []byte, visit func(*secret.Secret, *secret.Version, *secret.Value) bool) (next []byte) {
-	from := after
-	t.ascend(tableVersions, from, func(key, payload []byte) bool {
-		if after != nil && bytes.Equal(key, after) {
+	t.ascend(tableVersions, after, func(key, payload []byte) bool {
+		if bytes.Equal(key, after) {
 			return true
 		}
 		account, rest, _ := bytes.Cut(key, []byte{0})

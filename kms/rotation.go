@@ -224,24 +224,23 @@ func (c Change) Expire() {
 	}
 }
 
-// Rewrap wraps all of the key's material anew: it unwraps with from and wraps with to. It answers the wrapped
-// forms by generation, empty where there is none.
-func (k *Key) Rewrap(ctx context.Context, from, to Wrapper) ([][]byte, error) {
-	wrapped := make([][]byte, len(k.Materials))
-	for generation := range k.Materials {
-		if len(k.Materials[generation].Wrapped) == 0 {
+// Rewrap wraps the key's material anew: it unwraps with from and wraps with to. into gets the new wrapped forms by
+// the old ones; those that it holds already are not made again.
+func (k *Key) Rewrap(ctx context.Context, from, to Wrapper, into map[string][]byte) error {
+	for generation, m := range k.Materials {
+		if len(m.Wrapped) == 0 || into[string(m.Wrapped)] != nil {
 			continue
 		}
 		raw, err := k.UnwrapMaterial(ctx, from, uint32(generation))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		m, err := k.WrapMaterial(ctx, to, generation, raw)
+		anew, err := k.WrapMaterial(ctx, to, generation, raw)
 		clear(raw)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		wrapped[generation] = m.Wrapped
+		into[string(m.Wrapped)] = anew.Wrapped
 	}
-	return wrapped, nil
+	return nil
 }

@@ -36,7 +36,7 @@ type Config struct {
 	Join            []string `mapstructure:"join"`             // gossip addresses of other nodes
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
 
-	RootKey         string `mapstructure:"root-key"`         // file with the region's root key, mode 0600
+	RootKey         string `mapstructure:"root-key"`         // the region's root key (rootkey.Schemes); a file has mode 0600
 	RootCredentials string `mapstructure:"root-credentials"` // file with the account's root credentials, mode 0600
 }
 
@@ -76,16 +76,12 @@ func loopback(addr string) bool {
 
 // secrets are what the files of a configuration hold.
 type secrets struct {
-	root        rootkey.Provider
 	credentials iam.Credentials
 	gossipKey   []byte
 	peer        *pki.Credentials
 }
 
 func (c *Config) load() (s secrets, err error) {
-	if s.root, err = rootkey.File(c.RootKey); err != nil {
-		return s, err
-	}
 	raw, err := rootkey.ReadPrivate(c.RootCredentials)
 	if err != nil {
 		return s, fmt.Errorf("root credentials: %w", err)

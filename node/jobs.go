@@ -34,6 +34,7 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 			}
 		})
 	}
+	job(followInterval, n.unseal)
 	job(purgeInterval, n.purge)
 	job(keysInterval, n.advanceKeys)
 	job(accessInterval, func(ctx context.Context) {
@@ -44,6 +45,17 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 	job(compareInterval, n.compare)
 	g.Go(func() error { n.scrub(ctx); return nil })
 	job(scrubInterval, n.scrub)
+}
+
+// unseal looks for the root key where this node does not have it, and forms a new cluster's state with it.
+func (n *Node) unseal(ctx context.Context) {
+	n.roots.follow(ctx)
+	if !n.cluster.IsLeader() {
+		return
+	}
+	if err := n.initialize(ctx); err != nil {
+		n.log.Warn("the cluster's state could not be formed yet", "error", err)
+	}
 }
 
 // purge deletes, on the leader, the secrets whose recovery window is over.

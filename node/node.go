@@ -38,6 +38,7 @@ type Options struct {
 type Node struct {
 	config   Config
 	secrets  secrets
+	roots    *roots
 	options  Options
 	log      *slog.Logger
 	store    *fsm.Store
@@ -76,6 +77,11 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	}
 	id := n.secrets.peer.Identity
 	n.log = o.Log.With("node", id.ID, "region", id.Region)
+	n.base = &serving.Base{Region: id.Region, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
+	n.roots = &roots{n: n}
+	if err := n.roots.openConfigured(context.Background()); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("create the data directory: %w", err)
 	}
@@ -83,6 +89,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged}); err != nil {
 		return nil, n.mark(err)
 	}
+	n.base.Store = n.store
 	defer func() {
 		if err != nil {
 			n.close()
@@ -98,18 +105,17 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		n.config.Endpoint = n.scheme() + "://" + n.listener.Addr().String()
 	}
 	registry := prometheus.NewRegistry()
+	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.cluster, err = cluster.Start(cluster.Config{
 		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
 		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
-		RootKeyID: n.secrets.root.ID(), OnLeader: n.onLeader, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
+		RootKeyID: n.rootKeyID, Calls: n.roots.calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
 	})
 	if err != nil {
 		return nil, n.mark(err)
 	}
-	n.base = &serving.Base{Region: id.Region, Store: n.store, Cluster: n.cluster, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
-	n.base.Keyring.AddRoot(n.secrets.root)
-	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
+	n.base.Cluster = n.cluster
 	n.server = httpapi.New(httpapi.Config{
 		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
 	})
@@ -119,15 +125,11 @@ func Start(c Config, o Options) (_ *Node, err error) {
 
 // checkState refuses to start over a state that this node's root key, region or account does not fit.
 func (n *Node) checkState() error {
-	var c fsm.Cluster
-	var formed bool
-	err := n.store.View(func(tx *fsm.Tx) error {
-		c, formed = tx.Cluster()
-		return nil
-	})
+	c, formed, err := n.formed()
 	if err != nil || !formed {
 		return err
 	}
+	n.roots.follow(context.Background())
 	return n.fits(c)
 }
 
@@ -137,10 +139,23 @@ func (n *Node) fits(c fsm.Cluster) error {
 		return fmt.Errorf("the stored state is of region %s, this node's certificate is for %s", c.Region, id.Region)
 	case c.Account != n.secrets.credentials.AccountID:
 		return fmt.Errorf("the stored state is of account %s, the root credentials are of %s", c.Account, n.secrets.credentials.AccountID)
-	case c.RootKeyID != n.secrets.root.ID():
-		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: wanted the key with id %s, found %s in %s", c.RootKeyID, n.secrets.root.ID(), n.config.RootKey)
+	}
+	if root, _ := n.roots.state(); root != nil && n.base.Keyring.Root(c.RootKeyID) == nil {
+		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: wanted the key with id %s, found %s in %s", c.RootKeyID, root.ID(), n.config.RootKey)
 	}
 	return nil
+}
+
+// rootKeyID is the id of the root key that the region's keys are under, or that they will be under once this node
+// forms the region; empty while it is sealed.
+func (n *Node) rootKeyID() string {
+	if c, formed, err := n.formed(); err == nil && formed && n.base.Keyring.Root(c.RootKeyID) != nil {
+		return c.RootKeyID
+	}
+	if root, _ := n.roots.state(); root != nil {
+		return root.ID()
+	}
+	return ""
 }
 
 // checkRestore decides whether an archive can become this cluster's state: whole, of this region and
@@ -155,18 +170,24 @@ func (n *Node) checkRestore(path string) error {
 	if err != nil {
 		return err
 	}
-	return n.fits(sum.Header.Cluster)
+	if err := n.fits(sum.Header.Cluster); err != nil {
+		return err
+	}
+	if n.base.Keyring.Root(sum.Header.Cluster.RootKeyID) == nil {
+		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given", sum.Header.Cluster.RootKeyID)
+	}
+	return nil
 }
 
-// onLeader forms the state of a new cluster: who it is, and its default key.
-func (n *Node) onLeader(ctx context.Context) error {
-	formed := false
-	if err := n.store.View(func(tx *fsm.Tx) error { _, formed = tx.Cluster(); return nil }); err != nil || formed {
+// initialize forms, on the leader, the state of a new cluster: who it is, and its default key. It needs a root key.
+func (n *Node) initialize(ctx context.Context) error {
+	root, _ := n.roots.state()
+	if _, formed, err := n.formed(); err != nil || formed || root == nil {
 		return err
 	}
 	now := n.options.Now().UnixMilli()
 	account := n.secrets.credentials.AccountID
-	key, err := kms.NewKey(ctx, n.secrets.root, account, kms.Symmetric, now, rand.Reader)
+	key, err := kms.NewKey(ctx, root, account, kms.Symmetric, now, rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -174,7 +195,7 @@ func (n *Node) onLeader(ctx context.Context) error {
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
-		RootKeyID: n.secrets.root.ID(), Created: now, DefaultKeyID: key.ID,
+		RootKeyID: root.ID(), Created: now, DefaultKeyID: key.ID,
 	}}))
 	return err
 }
@@ -185,6 +206,9 @@ func (n *Node) ready() error {
 	case <-n.stopping:
 		return errors.New("this node is stopping")
 	default:
+	}
+	if err := n.roots.sealed(); err != nil {
+		return err
 	}
 	if err := n.cluster.Ready(); err != nil {
 		return err

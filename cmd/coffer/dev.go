@@ -140,7 +140,7 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 	}
 	fmt.Fprintf(out, `Coffer runs with %d node(s) in region %s; its data is in %s
 
-  export AWS_ENDPOINT_URL_SECRETS_MANAGER=%s
+  export AWS_ENDPOINT_URL_SECRETS_MANAGER=%s AWS_ENDPOINT_URL_KMS=%s
   export AWS_ACCESS_KEY_ID=%s
   export AWS_SECRET_ACCESS_KEY=%s
   export AWS_REGION=%s AWS_DEFAULT_REGION=%s
@@ -149,7 +149,7 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 
 Look at the cluster:  coffer cluster members --config %s
 Ctrl-C stops it.
-`, c.nodes, c.region, c.dir, region.Endpoints[0], creds.AccessKeyID, creds.SecretAccessKey, c.region, c.region, filepath.Join(c.dir, operatorYAML))
+`, c.nodes, c.region, c.dir, region.Endpoints[0], region.Endpoints[0], creds.AccessKeyID, creds.SecretAccessKey, c.region, c.region, filepath.Join(c.dir, operatorYAML))
 
 	select {
 	case <-ctx.Done():

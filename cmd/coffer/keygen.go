@@ -44,6 +44,17 @@ func keygenCommand() *cobra.Command {
 		}
 		return json.MarshalIndent(iam.GenerateCredentials(account), "", "  ")
 	}).Flags().StringVar(&account, "account", "", "12-digit account id (default: drawn)")
+	var shares, threshold int
+	shamir := add("root-key-shares", "Make a root key as shares, one a line, that people keep apart (--root-key shamir)", func() ([]byte, error) {
+		made, err := rootkey.Split(shares, threshold)
+		var lines []byte
+		for _, s := range made {
+			lines = append(append(lines, s.String()...), '\n')
+		}
+		return lines, err
+	})
+	shamir.Flags().IntVar(&shares, "shares", 5, "how many shares to make")
+	shamir.Flags().IntVar(&threshold, "threshold", 3, "how many of them give the key")
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"coffer/kms/rootkey"
 	"coffer/node"
 )
 
@@ -65,7 +66,7 @@ func serverFlags(f *pflag.FlagSet) {
 	f.String("gossip-key", "", "file with the region's gossip key (mode 0600)")
 	f.StringSlice("join", nil, "gossip addresses of other nodes")
 	f.Int("bootstrap-expect", 0, "number of nodes that form a new cluster; 0 only joins one")
-	f.String("root-key", "", "file with the region's root key (mode 0600)")
+	f.String("root-key", "", "the region's root key: "+rootkey.Schemes)
 	f.String("root-credentials", "", "file with the account's root credentials (mode 0600)")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")

@@ -44,6 +44,7 @@ type Node struct {
 	Endpoint string
 	Data     string
 	Log      string
+	Env      []string // besides this process's
 
 	cluster              *Cluster
 	listen, peer, gossip string
@@ -57,13 +58,19 @@ type Node struct {
 }
 
 // Build builds the coffer binary into dir, with the race detector if the test has it.
-func Build(ctx context.Context, dir string) (string, error) {
+func Build(ctx context.Context, dir string) (string, error) { return BuildWith(ctx, dir) }
+
+// BuildWith is Build with build tags; any makes it need cgo.
+func BuildWith(ctx context.Context, dir string, tags ...string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(dir, "coffer")
 	args, cgo := []string{"build", "-o", binary}, "0"
+	if len(tags) > 0 {
+		args, cgo = append(args, "-tags", strings.Join(tags, ",")), "1"
+	}
 	if raceDetector {
 		args, cgo = append(args, "-race"), "1"
 	}
@@ -232,6 +239,7 @@ func (n *Node) Start() error {
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), n.Env...)
 	done := make(chan struct{})
 	if err := cmd.Start(); err != nil {
 		_ = log.Close()
@@ -378,9 +386,16 @@ func (n *Node) LogTail() string {
 
 // Operate runs an operator's command of the binary against the node.
 func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
+	return n.OperateWith(ctx, "", args...)
+}
+
+// OperateWith is Operate with a text on standard input.
+func (n *Node) OperateWith(ctx context.Context, input string, args ...string) (string, error) {
 	c := n.cluster
 	args = append(args, "--node", n.peer, "--ca", c.path("operator", pki.CAFile), "--cert", c.path("operator", pki.CertFile), "--key", c.path("operator", pki.KeyFile))
-	out, err := exec.CommandContext(ctx, c.Binary, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, c.Binary, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
@@ -407,6 +422,9 @@ func (c *Cluster) UseGossipKeyOf(other *Cluster) error {
 	}
 	return os.WriteFile(c.path("gossip-key"), b, 0o600)
 }
+
+// UseRootKey makes the node's next starts use a root key, named as in the configuration.
+func (n *Node) UseRootKey(spec string) { n.rootKey = spec }
 
 // UseRootKeyOf makes the node's next starts use the root key of a cluster.
 func (n *Node) UseRootKeyOf(c *Cluster) { n.rootKey = c.path("root-key") }

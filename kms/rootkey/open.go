@@ -27,6 +27,9 @@ func (e *TransientError) Unwrap() error { return e.Err }
 // with a TransientError where a device or service can't be reached.
 func Open(ctx context.Context, spec string) (Provider, error) {
 	scheme, rest, found := strings.Cut(spec, ":")
+	if spec == "shamir" {
+		return nil, ErrShares
+	}
 	if !found || strings.ContainsAny(scheme, `/\`) {
 		scheme, rest = "file", spec
 	}
@@ -45,8 +48,6 @@ func Open(ctx context.Context, spec string) (Provider, error) {
 		return openPKCS11(spec)
 	case "awskms":
 		return openAWSKMS(ctx, rest)
-	case "shamir":
-		return nil, ErrShares
 	}
 	return nil, fmt.Errorf("the root key %q has an unknown scheme: wanted %s", scheme+":…", Schemes)
 }
