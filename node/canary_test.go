@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/google/uuid"
@@ -111,6 +114,70 @@ func TestCanary(t *testing.T) {
 	}))
 	if searched < 20 {
 		t.Errorf("only %d files were searched", searched)
+	}
+}
+
+// TestKeyCanary searches everything at rest for key material in the clear: the root key's, material that was imported,
+// data keys, and what was encrypted.
+func TestKeyCanary(t *testing.T) {
+	c := startCluster(t, 3)
+	k := c.BalancedKMS()
+	root := must[[]byte](t)(base64.StdEncoding.DecodeString(strings.TrimSpace(string(must[[]byte](t)(os.ReadFile(filepath.Join(c.Dir, "root-key")))))))
+	keys := [][]byte{root}
+	for _, spec := range []kmstypes.KeySpec{kmstypes.KeySpecSymmetricDefault, kmstypes.KeySpecHmac512} {
+		in := kms.CreateKeyInput{Origin: kmstypes.OriginTypeExternal, KeySpec: spec}
+		if spec == kmstypes.KeySpecHmac512 {
+			in.KeyUsage = kmstypes.KeyUsageTypeGenerateVerifyMac
+		}
+		key := newKey(t, k, in)
+		p := must[*kms.GetParametersForImportOutput](t)(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{
+			KeyId: key.KeyId, WrappingAlgorithm: kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, WrappingKeySpec: kmstypes.WrappingKeySpecRsa2048,
+		}))
+		material := make([]byte, map[kmstypes.KeySpec]int{kmstypes.KeySpecSymmetricDefault: 32, kmstypes.KeySpecHmac512: 64}[spec])
+		rand.Read(material)
+		_, err := k.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{
+			KeyId: key.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapFor(t, p, kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, material),
+			ExpirationModel: kmstypes.ExpirationModelTypeKeyMaterialDoesNotExpire,
+		})
+		noError(t, err)
+		keys = append(keys, material)
+		if spec == kmstypes.KeySpecHmac512 {
+			continue
+		}
+		made := must[*kms.GenerateDataKeyOutput](t)(k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))
+		plain := make([]byte, 40)
+		rand.Read(plain)
+		sealed := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: plain}))
+		_, err = k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+		noError(t, err)
+		_, err = c.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretBinary: plain, KmsKeyId: key.KeyId})
+		noError(t, err)
+		keys = append(keys, made.Plaintext, plain)
+	}
+	_, err := c.Nodes[0].Operate(t.Context(), "snapshot", "save", filepath.Join(c.Dir, "snapshot"))
+	noError(t, err)
+	for _, n := range c.Nodes {
+		n.Stop()
+	}
+	var needles [][]byte
+	for _, key := range keys {
+		part := key[:16]
+		needles = append(needles, part, []byte(hex.EncodeToString(part)), []byte(base64.StdEncoding.EncodeToString(key[:15])))
+	}
+	searched := 0
+	noError(t, filepath.WalkDir(c.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "root-key" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if found(needles, b) {
+			t.Errorf("key material stands in %s", path)
+		}
+		searched++
+		return err
+	}))
+	if searched < 20 || !found(needles, must[[]byte](t)(os.ReadFile(filepath.Join(c.Dir, "root-key")))) {
+		t.Errorf("the search of %d files does not find what it must", searched)
 	}
 }
 

@@ -24,17 +24,20 @@ import (
 
 // signer signs requests of one access key and day (SigV4); its key is derived once.
 type signer struct {
-	accessKey, scope, date string
-	key                    []byte
+	accessKey, scope, target string
+	key                      []byte
 }
 
-func newSigner(accessKey, secret string, now time.Time) *signer {
-	s := &signer{accessKey: accessKey, date: now.UTC().Format("20060102")}
-	s.key = []byte("AWS4" + secret)
-	for _, part := range []string{s.date, testcluster.Region, "secretsmanager", "aws4_request"} {
+// targets are the prefixes of X-Amz-Target by the name of the service in signatures.
+var targets = map[string]string{"secretsmanager": "secretsmanager.", "kms": "TrentService."}
+
+func newSigner(accessKey, secret, service string, now time.Time) *signer {
+	date := now.UTC().Format("20060102")
+	s := &signer{accessKey: accessKey, target: targets[service], key: []byte("AWS4" + secret)}
+	for _, part := range []string{date, testcluster.Region, service, "aws4_request"} {
 		s.key = mac(s.key, part)
 	}
-	s.scope = s.date + "/" + testcluster.Region + "/secretsmanager/aws4_request"
+	s.scope = date + "/" + testcluster.Region + "/" + service + "/aws4_request"
 	return s
 }
 
@@ -49,7 +52,7 @@ const signedHeaders = "content-type;host;x-amz-date;x-amz-target"
 // request is a whole signed HTTP request.
 func (s *signer) request(host, operation string, body []byte, now time.Time) []byte {
 	at := now.UTC().Format("20060102T150405Z")
-	target := "secretsmanager." + operation
+	target := s.target + operation
 	sum := sha256.Sum256(body)
 	canonical := sha256.Sum256([]byte("POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + host + "\nx-amz-date:" + at +
 		"\nx-amz-target:" + target + "\n\n" + signedHeaders + "\n" + hex.EncodeToString(sum[:])))

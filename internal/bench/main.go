@@ -26,7 +26,7 @@ var benches = []struct {
 	name string
 	run  func(*bench) error
 }{
-	{"read", (*bench).read}, {"put", (*bench).put}, {"size", (*bench).size}, {"failover", (*bench).failover},
+	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size}, {"failover", (*bench).failover},
 }
 
 type bench struct {
@@ -88,7 +88,7 @@ func (b *bench) region(name string, nodes int) (*region, error) {
 		c.Close()
 		return nil, err
 	}
-	return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, time.Now())}, nil
+	return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, "secretsmanager", time.Now())}, nil
 }
 
 func (r *region) load(operation string, workers int, d time.Duration, body func(worker, i int) []byte) load {
