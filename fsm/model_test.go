@@ -60,7 +60,7 @@ func randomCommand(r *rand.Rand, at int64) fsm.Command {
 	fresh := func() *fsm.NewVersion {
 		return &fsm.NewVersion{ID: version(), KeyID: "k", WrappedKey: []byte{1, 2}, Sealed: binary.BigEndian.AppendUint64(nil, uint64(at))}
 	}
-	switch r.IntN(14) {
+	switch r.IntN(24) {
 	case 0, 1:
 		c := &fsm.CreateSecret{Ref: ref, At: at, Description: pick("", "words here"), Tags: []secret.Tag{{Key: pick("k", "l"), Value: "v"}}}
 		if r.IntN(3) > 0 {
@@ -101,6 +101,38 @@ func randomCommand(r *rand.Rand, at int64) fsm.Command {
 	case 12:
 		return &fsm.RecordAccess{Reads: []fsm.Access{{Ref: ref, Version: version(), Day: at / 10}}}
 	}
+	key := fsm.KeyRef{Account: account, ID: pick("k", "k1", "k2")}
+	material := kms.Material{ID: fmt.Sprint(at), Wrapped: binary.BigEndian.AppendUint64(nil, uint64(at))}
+	switch r.IntN(13) {
+	case 0, 1:
+		k := kms.Key{ID: pick("k1", "k2"), Account: account, Spec: kms.Symmetric, External: r.IntN(4) == 0, Created: at}
+		if !k.External {
+			k.Materials = []kms.Material{material}
+		}
+		return &fsm.CreateKey{Key: k, Root: pick("r", "r2")}
+	case 2:
+		return &fsm.EnableKey{Ref: key, At: at, Enabled: r.IntN(3) > 0}
+	case 3:
+		return &fsm.ScheduleKeyDeletion{Ref: key, At: at, Due: at + int64(r.IntN(20))}
+	case 4:
+		return &fsm.CancelKeyDeletion{Ref: key, At: at}
+	case 5:
+		return &fsm.RotateKey{Ref: key, At: at, Material: material, Generation: r.IntN(3), Root: pick("r", "r2")}
+	case 6:
+		return &fsm.ImportMaterial{Ref: key, At: at, Material: material, Import: kms.Import{ValidTo: int64(r.IntN(2)) * (at + 10)}, Root: pick("r", "r2")}
+	case 7:
+		return &fsm.EndKeys{At: at, Keys: []fsm.KeyRef{key}}
+	case 8:
+		return &fsm.SetAlias{Ref: key, At: at, Name: pick("alias/a", "alias/b"), New: r.IntN(2) == 0}
+	case 9:
+		return &fsm.DeleteAlias{Account: account, Name: pick("alias/a", "alias/b")}
+	case 10:
+		return &fsm.SetKeyRotation{Ref: key, At: at, Period: r.IntN(2) * 90}
+	case 11:
+		c := &fsm.UpdateSecret{Ref: ref, At: at, Key: &fsm.NewKey{KeyID: key.ID, Revision: uint64(1 + r.IntN(6))}}
+		c.Key.Rewraps = []fsm.Rewrapped{{Version: version(), KeyID: key.ID, WrappedKey: []byte{9, byte(at)}}}
+		return c
+	}
 	return &fsm.PurgeDue{At: at, Max: 1 + r.IntN(3)}
 }
 
@@ -126,6 +158,15 @@ func values(t testing.TB, s *fsm.Store) map[string]string {
 				if tx.Version(sec, id) == nil {
 					t.Errorf("%s: label %s is on %s, which does not exist", sec.Name, label, id)
 				}
+			}
+			return true
+		})
+		if tx.Key(account, "k") == nil {
+			t.Error("the default key is gone")
+		}
+		tx.Aliases(account, "", func(a *kms.Alias) bool {
+			if tx.Key(account, a.KeyID) == nil {
+				t.Errorf("the alias %s is of the key %s, which does not exist", a.Name, a.KeyID)
 			}
 			return true
 		})

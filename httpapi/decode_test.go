@@ -48,19 +48,27 @@ func FuzzRequest(f *testing.F) {
 	})
 	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue", "UpdateSecret", "ListSecrets", "UpdateSecretVersionStage",
 		"DeleteSecret", "TagResource", "UntagResource", "GetRandomPassword", "PutResourcePolicy", "ListSecretVersionIds", "Nothing"}
+	keys := []string{"CreateKey", "DescribeKey", "ListKeys", "ScheduleKeyDeletion", "CreateAlias", "ListAliases", "TagResource", "PutKeyPolicy", "Encrypt", "Decrypt",
+		"ReEncrypt", "GenerateDataKey", "GenerateRandom", "EnableKeyRotation", "ListKeyRotations", "GetParametersForImport", "ImportKeyMaterial", "GenerateMac", "VerifyMac", "Nothing"}
 	for i, body := range []string{
 		`{"Name":"n","SecretString":"s","ClientRequestToken":"00000000-0000-0000-0000-000000000000","Tags":[{"Key":"k","Value":"v"}]}`,
 		`{"SecretId":"n","VersionId":null}`, `{"SecretIdList":["a"],"Filters":[{"Key":"name","Values":["!x"]}]}`, `{"SecretId":"a","SecretBinary":"AAE="}`,
 		`{"MaxResults":1.5}`, `{"PasswordLength":1e400}`, `{"SecretId":"\ud800"}`, `[[[[`, `{"a":1,"a":2}`, "{\"SecretId\":\"\xff\"}", `{"PasswordLength":5,"ExcludeCharacters":"é"}`,
+		`{"KeyId":"alias/x","Plaintext":"AAAA","EncryptionContext":{"a":"b"}}`, `{"CiphertextBlob":"AQ==","EncryptionContext":{"a":1}}`, `{"ValidTo":1e30,"KeyId":"k"}`,
 	} {
 		f.Add(uint8(i), []byte(body))
+		f.Add(uint8(128+i), []byte(body))
 	}
 	f.Fuzz(func(t *testing.T, operation uint8, body []byte) {
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", bytes.NewReader(body))
-		r.Header.Set("X-Amz-Target", "secretsmanager."+operations[int(operation)%len(operations)])
+		target, service := "secretsmanager."+operations[int(operation)%len(operations)], "secretsmanager"
+		if operation >= 128 {
+			target, service = "TrentService."+keys[int(operation)%len(keys)], "kms"
+		}
+		r.Header.Set("X-Amz-Target", target)
 		sum := sha256.Sum256(body)
 		if err := v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey},
-			r, hex.EncodeToString(sum[:]), "secretsmanager", "us-east-1", time.Now()); err != nil {
+			r, hex.EncodeToString(sum[:]), service, "us-east-1", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
