@@ -16,6 +16,7 @@ func (n *Node) registerMetrics(r *prometheus.Registry) {
 	}
 	gauge("coffer_raft_leader", "1 on the node that leads the region, 0 elsewhere.", func() float64 { return one(n.cluster.IsLeader()) })
 	gauge("coffer_ready", "1 if the node can serve reads and writes.", func() float64 { return one(n.ready() == nil) })
+	gauge("coffer_sealed", "1 while the node lacks the region's root key.", func() float64 { return one(n.roots.sealed() != nil) })
 	gauge("coffer_raft_term", "Raft term.", func() float64 { return float64(n.cluster.Status().Term) })
 	gauge("coffer_raft_applied_index", "Last log entry in the node's state.", func() float64 { return float64(n.store.Applied()) })
 	gauge("coffer_raft_last_contact_seconds", "Time since the node heard of a leader; 0 on the leader.", func() float64 { return n.cluster.LastContact().Seconds() })

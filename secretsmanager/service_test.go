@@ -1,89 +1,35 @@
 package secretsmanager_test
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
-	"github.com/hashicorp/raft"
 
-	"coffer/fsm"
-	"coffer/iam"
-	"coffer/kms"
-	"coffer/kms/rootkey"
+	"coffer/internal/testregion"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
-	"coffer/serving"
 )
 
-const account = "123456789012"
-
-// region is a service over a store, without a cluster: commands are applied at once. Its clock stands still.
+// region is a service in a region of its own.
 type region struct {
 	*sm.Service
-	t     testing.TB
-	store *fsm.Store
-	now   time.Time
-
-	mu    sync.Mutex
-	index uint64
+	*testregion.Region
+	t testing.TB
 }
-
-func (r *region) Propose(_ context.Context, command []byte) (fsm.Outcome, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.index++
-	out := r.store.Apply(&raft.Log{Index: r.index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{command})})
-	if err, failed := out.(error); failed {
-		return fsm.Outcome{}, err
-	}
-	return out.([]fsm.Outcome)[0], nil
-}
-
-func (r *region) ReadBarrier(context.Context) error { return nil }
-func (r *region) LastContact() time.Duration        { return 0 }
 
 func newRegion(t testing.TB) *region {
-	t.Helper()
-	store, err := fsm.Open(t.TempDir(), fsm.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	root, err := rootkey.New(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &region{t: t, store: store, now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	base := &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.now }, Random: rand.Reader}
-	base.Keyring.AddRoot(root)
-	r.Service = sm.New(base)
-	key, err := kms.NewKey(t.Context(), root, account, kms.Symmetric, 1, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{ID: "c", Region: "us-east-1", Account: account, DefaultKeyID: key.ID, RootKeyID: root.ID()}})); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func (r *region) ctx() context.Context {
-	return serving.WithCall(context.Background(), &serving.Call{Principal: iam.Root(account)})
+	r := testregion.New(t)
+	return &region{sm.New(r.Base), r, t}
 }
 
 func (r *region) create(name string) {
 	r.t.Helper()
-	if _, err := r.CreateSecret(r.ctx(), &sm.CreateSecretInput{Name: &name}); err != nil {
+	if _, err := r.CreateSecret(r.Ctx(), &sm.CreateSecretInput{Name: &name}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -93,14 +39,14 @@ func (r *region) put(name, value string) string {
 	in := &sm.PutSecretValueInput{SecretID: &name}
 	token := uuid.NewString()
 	in.ClientRequestToken, in.SecretString = &token, &value
-	if _, err := r.PutSecretValue(r.ctx(), in); err != nil {
+	if _, err := r.PutSecretValue(r.Ctx(), in); err != nil {
 		r.t.Fatal(err)
 	}
 	return token
 }
 
 func (r *region) exists(name string) bool {
-	_, err := r.DescribeSecret(r.ctx(), &sm.SecretIDInput{SecretID: &name})
+	_, err := r.DescribeSecret(r.Ctx(), &sm.SecretIDInput{SecretID: &name})
 	return err == nil
 }
 
@@ -116,26 +62,26 @@ func TestRecoveryWindowEnds(t *testing.T) {
 			in.RecoveryWindowInDays = &days
 		}
 		if name != "live" {
-			if _, err := r.DeleteSecret(r.ctx(), in); err != nil {
+			if _, err := r.DeleteSecret(r.Ctx(), in); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	restored := "restored"
-	if _, err := r.RestoreSecret(r.ctx(), &sm.SecretIDInput{SecretID: &restored}); err != nil {
+	if _, err := r.RestoreSecret(r.Ctx(), &sm.SecretIDInput{SecretID: &restored}); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
 		after time.Duration
 		want  string
 	}{{7*24*time.Hour - time.Millisecond, "short long restored live"}, {time.Millisecond, "long restored live"}, {23 * 24 * time.Hour, "restored live"}} {
-		r.now = r.now.Add(step.after)
+		r.Clock = r.Clock.Add(step.after)
 		if _, err := r.Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"short", "long", "restored", "live"} {
 			if got, want := r.exists(name), strings.Contains(step.want, name); got != want {
-				t.Errorf("at %v: %s exists: %v", r.now, name, got)
+				t.Errorf("at %v: %s exists: %v", r.Clock, name, got)
 			}
 		}
 	}
@@ -150,14 +96,14 @@ func TestDeprecatedVersionsAreRemoved(t *testing.T) {
 	first := r.put("busy", "0")
 	const perDay = 144
 	for i := range 3 * perDay {
-		r.now = r.now.Add(10 * time.Minute)
+		r.Clock = r.Clock.Add(10 * time.Minute)
 		r.put("busy", fmt.Sprint(i))
 	}
 	name, yes := "busy", true
 	count := 0
 	in := &sm.ListSecretVersionIDsInput{SecretID: &name, IncludeDeprecated: &yes}
 	for {
-		out, err := r.ListSecretVersionIds(r.ctx(), in)
+		out, err := r.ListSecretVersionIds(r.Ctx(), in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +116,7 @@ func TestDeprecatedVersionsAreRemoved(t *testing.T) {
 	if count < perDay+1 || count > perDay+2+100+6 {
 		t.Errorf("%d versions are kept", count)
 	}
-	if _, err := r.GetSecretValue(r.ctx(), &sm.GetSecretValueInput{SecretID: &name, VersionID: &first}); !errors.Is(err, secret.ErrNoVersion(first)) {
+	if _, err := r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: &name, VersionID: &first}); !errors.Is(err, secret.ErrNoVersion(first)) {
 		t.Errorf("the oldest version: %v", err)
 	}
 }
@@ -183,7 +129,7 @@ func TestPagesStayRightWhileSecretsComeAndGo(t *testing.T) {
 			r := newRegion(t)
 			stays := func(i int) string { return fmt.Sprintf("page/%03d", i) }
 			for i := range 50 {
-				r.now = r.now.Add(time.Second)
+				r.Clock = r.Clock.Add(time.Second)
 				r.create(stays(i))
 				r.create(stays(i) + "-goes")
 			}
@@ -191,7 +137,7 @@ func TestPagesStayRightWhileSecretsComeAndGo(t *testing.T) {
 			in := &sm.ListSecretsInput{MaxResults: &size, SortBy: &by, SortOrder: &order}
 			seen := map[string]int{}
 			for page := 0; ; page++ {
-				out, err := r.ListSecrets(r.ctx(), in)
+				out, err := r.ListSecrets(r.Ctx(), in)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -203,7 +149,7 @@ func TestPagesStayRightWhileSecretsComeAndGo(t *testing.T) {
 				}
 				in.NextToken = &out.NextToken
 				goes, force := stays(page*3)+"-goes", true
-				if _, err := r.DeleteSecret(r.ctx(), &sm.DeleteSecretInput{SecretID: &goes, ForceDeleteWithoutRecovery: &force}); err != nil {
+				if _, err := r.DeleteSecret(r.Ctx(), &sm.DeleteSecretInput{SecretID: &goes, ForceDeleteWithoutRecovery: &force}); err != nil {
 					t.Fatal(err)
 				}
 				r.create(fmt.Sprintf("page/new%d", page))
@@ -224,7 +170,7 @@ func FuzzPageToken(f *testing.F) {
 		r.create(fmt.Sprint("secret", i))
 	}
 	one := int64(1)
-	out, err := r.ListSecrets(r.ctx(), &sm.ListSecretsInput{MaxResults: &one})
+	out, err := r.ListSecrets(r.Ctx(), &sm.ListSecretsInput{MaxResults: &one})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -232,7 +178,7 @@ func FuzzPageToken(f *testing.F) {
 	f.Add("")
 	f.Add(strings.Repeat("A", 60))
 	f.Fuzz(func(t *testing.T, token string) {
-		_, err := r.ListSecrets(r.ctx(), &sm.ListSecretsInput{MaxResults: &one, NextToken: &token})
+		_, err := r.ListSecrets(r.Ctx(), &sm.ListSecretsInput{MaxResults: &one, NextToken: &token})
 		if err == nil && token != out.NextToken {
 			t.Errorf("the token %q was taken", token)
 		}
@@ -256,25 +202,25 @@ func TestListsEncodeAsDeclared(t *testing.T) {
 		{Name: text("plain")}, {Name: text("deleted")}, {Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
 		{Name: text("full"), Description: text("\"words\" <&> ü\u2028\x00\\"), Tags: []sm.Tag{{Key: text("k\n"), Value: text("v\t")}, {Key: text("l")}}},
 	} {
-		r.now = r.now.Add(time.Duration(i) * 1001 * time.Millisecond)
-		_, err := r.CreateSecret(r.ctx(), in)
+		r.Clock = r.Clock.Add(time.Duration(i) * 1001 * time.Millisecond)
+		_, err := r.CreateSecret(r.Ctx(), in)
 		do(err)
 	}
 	for _, label := range []string{"AWSCURRENT", "AWSPENDING", "z\"", "a\u2029"} {
 		in := &sm.PutSecretValueInput{SecretID: text("full"), VersionStages: []string{label}}
 		in.ClientRequestToken, in.SecretString = text(uuid.NewString()), text("v")
-		_, err := r.PutSecretValue(r.ctx(), in)
+		_, err := r.PutSecretValue(r.Ctx(), in)
 		do(err)
 	}
-	_, err := r.GetSecretValue(r.ctx(), &sm.GetSecretValueInput{SecretID: text("full")})
+	_, err := r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: text("full")})
 	do(err)
-	do(r.FlushAccess(r.ctx()))
-	_, err = r.UntagResource(r.ctx(), &sm.UntagResourceInput{SecretID: text("untagged"), TagKeys: []string{"k"}})
+	do(r.FlushAccess(r.Ctx()))
+	_, err = r.UntagResource(r.Ctx(), &sm.UntagResourceInput{SecretID: text("untagged"), TagKeys: []string{"k"}})
 	do(err)
-	_, err = r.DeleteSecret(r.ctx(), &sm.DeleteSecretInput{SecretID: text("deleted")})
+	_, err = r.DeleteSecret(r.Ctx(), &sm.DeleteSecretInput{SecretID: text("deleted")})
 	do(err)
 	for _, max := range []int64{1, 3, 100} {
-		out, err := r.ListSecrets(r.ctx(), &sm.ListSecretsInput{MaxResults: &max, IncludePlannedDeletion: &all})
+		out, err := r.ListSecrets(r.Ctx(), &sm.ListSecretsInput{MaxResults: &max, IncludePlannedDeletion: &all})
 		do(err)
 		want, err := json.Marshal(out)
 		do(err)

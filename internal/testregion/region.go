@@ -1,0 +1,106 @@
+// Package testregion is a region without a cluster, for tests of services: commands are applied at once to a store of
+// one, and the clock stands still until it is moved.
+package testregion
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/fsm"
+	"coffer/iam"
+	"coffer/kms"
+	"coffer/kms/rootkey"
+	"coffer/serving"
+)
+
+// Account is the region's account.
+const Account = "123456789012"
+
+// Region is a formed region. Its Base serves services.
+type Region struct {
+	*serving.Base
+	Clock time.Time
+	Root  rootkey.Provider
+
+	mu    sync.Mutex
+	index uint64
+}
+
+// New forms a region whose root key is known.
+func New(t testing.TB) *Region {
+	t.Helper()
+	store, err := fsm.Open(t.TempDir(), fsm.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	r := &Region{Clock: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
+	r.Base = &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader}
+	if r.Root, err = rootkey.New(make([]byte, 32)); err != nil {
+		t.Fatal(err)
+	}
+	r.Keyring.AddRoot(r.Root)
+	key, err := kms.NewKey(t.Context(), r.Root, Account, kms.Symmetric, 1, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.Managed = true
+	cluster := fsm.Cluster{ID: "c", Region: "us-east-1", Account: Account, DefaultKeyID: key.ID, RootKeyID: r.Root.ID()}
+	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: cluster})); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Ctx is a call by the account's root.
+func (r *Region) Ctx() context.Context {
+	return serving.WithCall(context.Background(), &serving.Call{Principal: iam.Root(Account)})
+}
+
+// Propose applies a command at once.
+func (r *Region) Propose(_ context.Context, command []byte) (fsm.Outcome, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.index++
+	switch out := r.Store.Apply(&raft.Log{Index: r.index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{command})}).(type) {
+	case []fsm.Outcome:
+		return out[0], nil
+	case error:
+		return fsm.Outcome{}, out
+	}
+	return fsm.Outcome{}, errors.New("the entry was applied before")
+}
+
+// ReadBarrier is always reached.
+func (r *Region) ReadBarrier(context.Context) error { return nil }
+
+// LastContact is always now.
+func (r *Region) LastContact() time.Duration { return 0 }
+
+// OtherRoot is another root key than the regions'.
+func OtherRoot(t testing.TB) rootkey.Provider {
+	t.Helper()
+	key := make([]byte, 32)
+	key[0] = 1
+	root, err := rootkey.New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// WithRoot is the region as a node sees it that has only the root key root, and has unwrapped nothing yet.
+func WithRoot(r *Region, root rootkey.Provider) *serving.Base {
+	base := *r.Base
+	base.Keyring = serving.NewKeyring()
+	base.Keyring.AddRoot(root)
+	return &base
+}

@@ -1,0 +1,147 @@
+package service_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"coffer/fsm"
+	"coffer/internal/testregion"
+	"coffer/kms"
+	"coffer/kms/service"
+	sm "coffer/secretsmanager"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+const day = 24 * time.Hour
+
+// holds reports whether a snapshot of the region, made now, has the bytes.
+func holds(t *testing.T, r *testregion.Region, wanted []byte) bool {
+	t.Helper()
+	var snapshot bytes.Buffer
+	if err := r.Store.Save(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(snapshot.Bytes(), wanted)
+}
+
+// TestKeyIsErasedAtTheEndOfItsWaitingPeriod follows a key through its waiting period: until its last moment the
+// deletion can be cancelled; then the key, its aliases and its material are gone, from snapshots too, and a secret
+// under it can't be read.
+func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
+	r := testregion.New(t)
+	s, secrets := service.New(r.Base), sm.New(r.Base)
+	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
+	must[*service.Empty](t)(s.CreateAlias(r.Ctx(), &service.AliasInput{AliasName: ptr("alias/mine"), TargetKeyID: &id}))
+	in := &sm.CreateSecretInput{Name: ptr("s"), KmsKeyID: ptr("alias/mine")}
+	in.SecretString, in.ClientRequestToken = ptr("v"), ptr("00000000-0000-0000-0000-000000000000")
+	must[*sm.VersionOutput](t)(secrets.CreateSecret(r.Ctx(), in))
+	var wrapped []byte
+	if err := r.Store.View(func(tx *fsm.Tx) error {
+		wrapped = bytes.Clone(tx.Key(testregion.Account, id).Materials[0].Wrapped)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	must[*service.ScheduleKeyDeletionOutput](t)(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{KeyID: &id, PendingWindowInDays: ptr(int64(7))}))
+	r.Clock = r.Clock.Add(7*day - time.Millisecond)
+	if n := must[int](t)(s.Advance(t.Context())); n != 0 || !holds(t, r, wrapped) {
+		t.Fatalf("a millisecond before the end %d keys were deleted", n)
+	}
+	r.Clock = r.Clock.Add(time.Millisecond)
+	if n := must[int](t)(s.Advance(t.Context())); n != 1 {
+		t.Fatalf("at the end %d keys were deleted", n)
+	}
+	for _, name := range []string{id, "alias/mine"} {
+		if _, err := s.DescribeKey(r.Ctx(), &service.DescribeKeyInput{KeyID: &name}); !errors.Is(err, &kms.Error{Kind: kms.KindNotFound}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if holds(t, r, wrapped) {
+		t.Error("a snapshot made after the deletion holds the key's material")
+	}
+	if err := r.Keyring.Forget(r.Store); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secrets.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: ptr("s")}); err == nil {
+		t.Error("a secret under a key that is gone can be read")
+	}
+}
+
+// TestScheduledRotationByTheLeader moves the clock over a key's rotations: each makes new material the current one,
+// and all ciphertexts of before decrypt.
+func TestScheduledRotationByTheLeader(t *testing.T) {
+	r := testregion.New(t)
+	s := service.New(r.Base)
+	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
+	must[*service.Empty](t)(s.EnableKeyRotation(r.Ctx(), &service.EnableKeyRotationInput{KeyID: &id}))
+	var sealed [][]byte
+	materials := map[string]bool{}
+	for range 4 {
+		out := must[*service.EncryptOutput](t)(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))}))
+		sealed = append(sealed, out.CiphertextBlob)
+		for _, c := range sealed {
+			opened := must[*service.DecryptOutput](t)(s.Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &c}))
+			if string(opened.Plaintext) != "x" {
+				t.Fatal("it decrypts to something else")
+			}
+			materials[opened.KeyMaterialID] = true
+		}
+		if n := must[int](t)(s.Advance(t.Context())); n != 0 {
+			t.Fatalf("%d keys rotated before their time", n)
+		}
+		r.Clock = r.Clock.Add(365 * day)
+		if n := must[int](t)(s.Advance(t.Context())); n != 1 {
+			t.Fatalf("%d keys rotated in time", n)
+		}
+	}
+	if len(materials) != 4 {
+		t.Errorf("ciphertexts of 4 years are of %d materials", len(materials))
+	}
+	list := must[*service.ListKeyRotationsOutput](t)(s.ListKeyRotations(r.Ctx(), &service.ListKeyRotationsInput{KeyID: &id}))
+	if len(list.Rotations) != 4 || list.Rotations[0].RotationType != "AUTOMATIC" {
+		t.Errorf("rotations %+v", list.Rotations)
+	}
+}
+
+// TestRootRotationKeepsEverything rotates the root key over keys with several generations and deleted material, and
+// refuses what was wrapped under the old one meanwhile.
+func TestRootRotationKeepsEverything(t *testing.T) {
+	r := testregion.New(t)
+	s := service.New(r.Base)
+	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
+	sealed := must[*service.EncryptOutput](t)(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))})).CiphertextBlob
+	must[*service.KeyOutput](t)(s.RotateKeyOnDemand(r.Ctx(), &service.KeyInput{KeyID: &id}))
+	must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")}))
+	old := must[kms.Key](t)(kms.NewKey(t.Context(), r.Root, testregion.Account, kms.Symmetric, 1, r.Random))
+
+	next := testregion.New(t).Root // the same key: nothing to rotate to
+	if _, err := s.RotateRoot(t.Context(), next, "file:next"); err == nil {
+		t.Error("a rotation to the same root key is taken")
+	}
+	next = testregion.OtherRoot(t)
+	r.Keyring.AddRoot(next)
+	if n := must[int](t)(s.RotateRoot(t.Context(), next, "file:next")); n != 3 {
+		t.Errorf("%d keys were rewrapped", n)
+	}
+	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil || !errors.Is(out.Err(), kms.ErrConflict) {
+		t.Errorf("a key wrapped under the old root key: %v, %v", out.Err(), err)
+	}
+	only := testregion.WithRoot(r, next)
+	opened := must[*service.DecryptOutput](t)(service.New(only).Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &sealed}))
+	if string(opened.Plaintext) != "x" {
+		t.Error("under the new root key it decrypts to something else")
+	}
+}
