@@ -290,14 +290,10 @@ func (n *Node) handleKeyUses(c *cluster.Cluster, w http.ResponseWriter, r *http.
 	answerJSON(w, uses)
 }
 
-func (n *Node) handleRewrap(c *cluster.Cluster, w http.ResponseWriter, r *http.Request) {
+func (n *Node) handleRewrap(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) {
 	var after []byte
 	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, 4096), &after); err != nil {
 		http.Error(w, "wanted a position", http.StatusBadRequest)
-		return
-	}
-	if err := c.ReadBarrier(r.Context()); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	progress, err := n.service.Rewrap(r.Context(), after)

@@ -57,6 +57,7 @@ func (s *Service) ListSecrets(ctx context.Context, in *ListSecretsInput) (*ListS
 	}
 	out := &ListSecretsOutput{SecretList: []SecretListEntry{}}
 	err = s.scan(ctx, func(v *view) (err error) {
+		out.SecretList = out.SecretList[:0]
 		out.NextToken, err = v.page(q, in.NextToken, limit(in.MaxResults, maxPage), func(found *secret.Secret) {
 			out.SecretList = append(out.SecretList, SecretListEntry{v.metadata(found), stages{found}})
 		})

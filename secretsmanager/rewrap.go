@@ -30,26 +30,19 @@ type RewrapProgress struct {
 func (s *Service) Rewrap(ctx context.Context, after []byte) (RewrapProgress, error) {
 	var p RewrapProgress
 	var changes []fsm.RewrappedValue
-	err := s.Store.Scan(func(tx *fsm.Tx) error {
-		cluster, formed := tx.Cluster()
-		if !formed {
-			return serving.ErrNotFormed
-		}
-		p.Next = tx.WalkValues(after, func(found *secret.Secret, version *secret.Version, value *secret.Value) bool {
+	ctx = serving.WithCall(ctx, &serving.Call{Consistency: serving.Strong})
+	err := s.scan(ctx, func(v *view) error {
+		p, changes = RewrapProgress{}, nil
+		p.Next = v.WalkValues(after, func(found *secret.Secret, version *secret.Version, value *secret.Value) bool {
 			p.Seen++
-			v := &view{&serving.View{Tx: tx, Base: s.Base, Ctx: ctx, Account: found.Account, State: cluster}, s}
-			if !v.outdated(version, value) {
-				return p.Seen < rewrapBatch
-			}
-			key, err := v.usableKey(version.KeyID)
-			if err == nil {
-				var again fsm.Rewrapped
-				if again, err = v.rewrap(key, v.arn(found), version.ID, value.WrappedKey); err == nil {
-					changes = append(changes, fsm.RewrappedValue{Ref: refTo(found), New: again, Old: value.WrappedKey})
+			v.Account = found.Account
+			if v.outdated(version, value) {
+				change, err := v.renewed(found, version, value)
+				if err != nil {
+					p.Failed++
+				} else {
+					changes = append(changes, change)
 				}
-			}
-			if err != nil {
-				p.Failed++
 			}
 			return p.Seen < rewrapBatch
 		})
@@ -68,6 +61,16 @@ func (s *Service) Rewrap(ctx context.Context, after []byte) (RewrapProgress, err
 		changes = changes[n:]
 	}
 	return p, nil
+}
+
+// renewed wraps the data key of a version under its key's current material.
+func (v *view) renewed(s *secret.Secret, version *secret.Version, value *secret.Value) (fsm.RewrappedValue, error) {
+	key, err := v.usableKey(version.KeyID)
+	if err != nil {
+		return fsm.RewrappedValue{}, err
+	}
+	again, err := v.rewrap(key, v.arn(s), version.ID, value.WrappedKey)
+	return fsm.RewrappedValue{Ref: refTo(s), New: again, Old: value.WrappedKey}, err
 }
 
 // outdated reports whether a version's data key is wrapped under older material than its key's current.

@@ -91,22 +91,41 @@ type View struct {
 	Ctx     context.Context
 	Account string // the caller's
 	State   fsm.Cluster
+
+	unwrapped map[material][]byte // by earlier calls of the same operation
+	wanted    []wanted            // material that was asked for and has to be unwrapped first
 }
 
+// in calls do in a transaction. Where do asks for key material that is not unwrapped, it is unwrapped after the
+// transaction, since a root key can be far away and nothing else moves meanwhile, and do is called again.
 func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Context, do func(*View) error) error {
-	return transaction(func(tx *fsm.Tx) error {
-		cluster, formed := tx.Cluster()
-		if !formed {
-			return ErrNotFormed
-		}
-		if _, err := b.Keyring.root(cluster); err != nil {
+	unwrapped := map[material][]byte(nil)
+	for {
+		var v *View
+		err := transaction(func(tx *fsm.Tx) error {
+			cluster, formed := tx.Cluster()
+			if !formed {
+				return ErrNotFormed
+			}
+			if _, err := b.Keyring.root(cluster); err != nil {
+				return err
+			}
+			v = &View{Tx: tx, Base: b, Ctx: ctx, Account: CallOf(ctx).Principal.Account, State: cluster, unwrapped: unwrapped}
+			return do(v)
+		})
+		if v == nil || len(v.wanted) == 0 {
 			return err
 		}
-		return do(&View{tx, b, ctx, CallOf(ctx).Principal.Account, cluster})
-	})
+		if unwrapped == nil {
+			unwrapped = map[material][]byte{}
+		}
+		if err := b.Keyring.unwrap(ctx, v.State, v.wanted, unwrapped); err != nil {
+			return &UnavailableError{"A key of this region can't be unwrapped: its root key can't be reached at the moment, or is not the right one.", err}
+		}
+	}
 }
 
-// Read calls do with a state as fresh as the call asks for.
+// Read calls do with a state as fresh as the call asks for, perhaps more than once.
 func (b *Base) Read(ctx context.Context, do func(*View) error) error {
 	if err := b.refresh(ctx); err != nil {
 		return err
@@ -114,7 +133,7 @@ func (b *Base) Read(ctx context.Context, do func(*View) error) error {
 	return b.in(b.Store.View, ctx, do)
 }
 
-// Scan is Read for walking the secrets.
+// Scan is Read for walking the secrets. do may be called more than once.
 func (b *Base) Scan(ctx context.Context, do func(*View) error) error {
 	if err := b.refresh(ctx); err != nil {
 		return err
@@ -195,12 +214,9 @@ func (b *Base) Millis() int64 { return b.Now().UnixMilli() }
 
 // Warm reports whether this node can unwrap the region's keys: it fails while the node is sealed.
 func (b *Base) Warm(ctx context.Context) error {
-	return b.Store.View(func(tx *fsm.Tx) error {
-		cluster, formed := tx.Cluster()
-		if !formed {
-			return ErrNotFormed
-		}
-		_, err := b.Keyring.defaultMaterial(ctx, tx, cluster)
+	ctx = WithCall(ctx, &Call{})
+	return b.in(b.Store.View, ctx, func(v *View) error {
+		_, err := v.defaultMaterial()
 		return err
 	})
 }

@@ -65,35 +65,59 @@ func (k *Keyring) root(cluster fsm.Cluster) (rootkey.Provider, error) {
 // Root is the root key that the region's keys are wrapped under.
 func (v *View) Root() (rootkey.Provider, error) { return v.Keyring.root(v.State) }
 
-// Material is the unwrapped material of one generation of a key. Whether the key may be used is the caller's to check.
-func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
-	return v.Keyring.material(v.Ctx, v.State, key, generation)
+// wanted is material that has to be unwrapped.
+type wanted struct {
+	key        *kms.Key
+	generation uint32
 }
 
-func (k *Keyring) material(ctx context.Context, cluster fsm.Cluster, key *kms.Key, generation uint32) ([]byte, error) {
+// errWanted ends a transaction that has to be begun again once the material that it wants is unwrapped.
+var errWanted = errors.New("key material has to be unwrapped first")
+
+// Material is the unwrapped material of one generation of a key. Whether the key may be used is the caller's to
+// check. An error ends the operation: it may be that the material is unwrapped now and the operation called again.
+func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
+	if int(generation) >= len(key.Materials) || len(key.Materials[generation].Wrapped) == 0 {
+		return nil, kms.ErrInvalidCiphertext
+	}
 	id := material{key.Account, key.ID, generation}
-	if raw, ok := k.unwrapped.Get(id); ok {
+	if raw, ok := v.Keyring.unwrapped.Get(id); ok {
 		return raw, nil
 	}
+	if raw, ok := v.unwrapped[id]; ok {
+		return raw, nil
+	}
+	v.wanted = append(v.wanted, wanted{key, generation})
+	return nil, errWanted
+}
+
+func (k *Keyring) unwrap(ctx context.Context, cluster fsm.Cluster, all []wanted, into map[material][]byte) error {
 	root, err := k.root(cluster)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	raw, err := key.UnwrapMaterial(ctx, root, generation)
-	if err != nil {
-		return nil, err
+	for _, w := range all {
+		id := material{w.key.Account, w.key.ID, w.generation}
+		if into[id] != nil {
+			continue
+		}
+		raw, err := w.key.UnwrapMaterial(ctx, root, w.generation)
+		if err != nil {
+			return err
+		}
+		into[id] = raw
+		k.unwrapped.Add(id, raw)
 	}
-	k.unwrapped.Add(id, raw)
-	return raw, nil
+	return nil
 }
 
 // defaultMaterial is the first generation of the region's default key, which Coffer derives keys of its own from.
-func (k *Keyring) defaultMaterial(ctx context.Context, tx *fsm.Tx, cluster fsm.Cluster) ([]byte, error) {
-	key := tx.Key(cluster.Account, cluster.DefaultKeyID)
+func (v *View) defaultMaterial() ([]byte, error) {
+	key := v.Key(v.State.Account, v.State.DefaultKeyID)
 	if key == nil {
 		return nil, errors.New("the region's default key is missing")
 	}
-	return k.material(ctx, cluster, key, 0)
+	return v.Material(key, 0)
 }
 
 // Forget drops the unwrapped material of keys that were deleted, or whose material was.
@@ -102,10 +126,7 @@ func (k *Keyring) Forget(store *fsm.Store) error {
 		for _, id := range k.unwrapped.Keys() {
 			key := tx.Key(id.account, id.key)
 			if key == nil || int(id.generation) >= len(key.Materials) || len(key.Materials[id.generation].Wrapped) == 0 {
-				if raw, ok := k.unwrapped.Peek(id); ok {
-					k.unwrapped.Remove(id)
-					clear(raw)
-				}
+				k.unwrapped.Remove(id) // not cleared: a request may be using it
 			}
 		}
 		return nil

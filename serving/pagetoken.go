@@ -12,7 +12,7 @@ import (
 
 // derived is an AEAD under a key that is derived from the region's default key for one purpose.
 func (v *View) derived(purpose string) (cipher.AEAD, error) {
-	material, err := v.Keyring.defaultMaterial(v.Ctx, v.Tx, v.State)
+	material, err := v.defaultMaterial()
 	if err != nil {
 		return nil, err
 	}
