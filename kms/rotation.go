@@ -38,6 +38,13 @@ func (c Change) DisableRotation() error {
 	return nil
 }
 
+// Manage makes a new key one that the service manages: nobody changes it, and it rotates every year, as AWS managed
+// keys do (AWS KMS developer guide, "Rotate AWS KMS keys").
+func (k *Key) Manage(description string) {
+	k.Managed, k.Description = true, description
+	k.Period, k.NextAt = DefaultPeriod, k.Created+DefaultPeriod*millisPerDay
+}
+
 // RotationDue reports whether an automatic rotation is due at now: disabled keys and those that are pending
 // deletion wait until they are enabled again.
 func (k *Key) RotationDue(now int64) bool {

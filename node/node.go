@@ -191,7 +191,7 @@ func (n *Node) initialize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key.Managed, key.Description = true, "Default key that protects secrets for which no other key was chosen"
+	key.Manage("Default key that protects secrets for which no other key was chosen")
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,

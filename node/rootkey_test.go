@@ -244,6 +244,8 @@ func TestShares(t *testing.T) {
 	wantCode(t, err, "ServiceUnavailableException", "sealed")
 	_, err = n.KMS().ListKeys(t.Context(), &kms.ListKeysInput{}, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	wantCode(t, err, "ServiceUnavailableException", "sealed")
+	_, err = n.Client(testcluster.Once).GetRandomPassword(t.Context(), &secretsmanager.GetRandomPasswordInput{})
+	wantCode(t, err, "ServiceUnavailableException", "sealed")
 	cluster.Nodes[2].Kill() // the sealed node is needed for a majority
 	put(t, cluster.Nodes[0].Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("s"), SecretString: aws.String("w")})
 	if said := unseal(n, shares[0], shares[1], shares[2]); !strings.Contains(said, "is unsealed") {

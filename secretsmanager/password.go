@@ -26,11 +26,14 @@ type GetRandomPasswordOutput struct {
 const defaultPasswordLength = 32
 
 // GetRandomPassword draws a password; nothing is stored.
-func (s *Service) GetRandomPassword(_ context.Context, in *GetRandomPasswordInput) (*GetRandomPasswordOutput, error) {
+func (s *Service) GetRandomPassword(ctx context.Context, in *GetRandomPasswordInput) (*GetRandomPasswordOutput, error) {
 	var c checks
 	c.Between("PasswordLength", in.PasswordLength, 1, 4096)
 	c.Length("ExcludeCharacters", in.ExcludeCharacters, 0, 4096)
 	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.Unsealed(ctx); err != nil {
 		return nil, err
 	}
 	password, err := secret.PasswordOptions{

@@ -212,6 +212,11 @@ func (b *Base) Propose(ctx context.Context, command fsm.Command) (fsm.Outcome, e
 // Millis is the time in milliseconds since 1970.
 func (b *Base) Millis() int64 { return b.Now().UnixMilli() }
 
+// Unsealed fails while this node can answer nothing: before there is a region, and while it is sealed.
+func (b *Base) Unsealed(ctx context.Context) error {
+	return b.in(b.Store.View, ctx, func(*View) error { return nil })
+}
+
 // Warm reports whether this node can unwrap the region's keys: it fails while the node is sealed.
 func (b *Base) Warm(ctx context.Context) error {
 	ctx = WithCall(ctx, &Call{})

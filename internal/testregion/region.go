@@ -48,11 +48,11 @@ func New(t testing.TB) *Region {
 		t.Fatal(err)
 	}
 	r.Keyring.AddRoot(r.Root)
-	key, err := kms.NewKey(t.Context(), r.Root, Account, kms.Symmetric, 1, rand.Reader)
+	key, err := kms.NewKey(t.Context(), r.Root, Account, kms.Symmetric, r.Clock.UnixMilli(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key.Managed = true
+	key.Manage("default")
 	cluster := fsm.Cluster{ID: "c", Region: "us-east-1", Account: Account, DefaultKeyID: key.ID, RootKeyID: r.Root.ID()}
 	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: cluster})); err != nil {
 		t.Fatal(err)

@@ -365,7 +365,7 @@ type GenerateRandomOutput struct {
 }
 
 // GenerateRandom answers random bytes.
-func (s *Service) GenerateRandom(_ context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
+func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
 	var c checks
 	c.Required("NumberOfBytes", in.NumberOfBytes != nil)
 	c.Between("NumberOfBytes", in.NumberOfBytes, 1, 1024)
@@ -377,6 +377,9 @@ func (s *Service) GenerateRandom(_ context.Context, in *GenerateRandomInput) (*G
 	}
 	if in.CustomKeyStoreID != nil {
 		return nil, kms.Errorf(kms.KindUnsupported, "Custom key stores are not supported here.")
+	}
+	if err := s.Unsealed(ctx); err != nil {
+		return nil, err
 	}
 	raw := make([]byte, *in.NumberOfBytes)
 	_, err := io.ReadFull(s.Random, raw)

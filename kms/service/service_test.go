@@ -84,7 +84,10 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 // and all ciphertexts of before decrypt.
 func TestScheduledRotationByTheLeader(t *testing.T) {
 	r := testregion.New(t)
-	s := service.New(r.Base)
+	s, secrets := service.New(r.Base), sm.New(r.Base)
+	in := &sm.CreateSecretInput{Name: ptr("s")}
+	in.SecretString, in.ClientRequestToken = ptr("v"), ptr("00000000-0000-0000-0000-000000000000")
+	must[*sm.VersionOutput](t)(secrets.CreateSecret(r.Ctx(), in))
 	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
 	must[*service.Empty](t)(s.EnableKeyRotation(r.Ctx(), &service.EnableKeyRotationInput{KeyID: &id}))
 	var sealed [][]byte
@@ -103,12 +106,16 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 			t.Fatalf("%d keys rotated before their time", n)
 		}
 		r.Clock = r.Clock.Add(365 * day)
-		if n := must[int](t)(s.Advance(t.Context())); n != 1 {
+		if n := must[int](t)(s.Advance(t.Context())); n != 2 { // it, and the default key
 			t.Fatalf("%d keys rotated in time", n)
 		}
 	}
 	if len(materials) != 4 {
 		t.Errorf("ciphertexts of 4 years are of %d materials", len(materials))
+	}
+	fresh := sm.New(testregion.WithRoot(r, r.Root)) // has no data key in memory
+	if got := must[*sm.ValueOutput](t)(fresh.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: ptr("s")})); got.SecretString != "v" {
+		t.Errorf("under the rotated default key the secret is %q", got.SecretString)
 	}
 	list := must[*service.ListKeyRotationsOutput](t)(s.ListKeyRotations(r.Ctx(), &service.ListKeyRotationsInput{KeyID: &id}))
 	if len(list.Rotations) != 4 || list.Rotations[0].RotationType != "AUTOMATIC" {
