@@ -157,6 +157,16 @@ func TestRootKeyRotation(t *testing.T) {
 		t.Fatalf("a rotation to what %s can't reach: %v, %s", down.ID, err, out)
 	}
 	reads(down)
+	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "env:THIRD_KEY", "--force"); !strings.Contains(out, "without it: "+down.ID) {
+		t.Errorf("the forced rotation says %q", out)
+	}
+	notReady(t, down, "sealed")
+	reads(cluster.Nodes[0])
+	down.Stop()
+	down.Env = []string{"THIRD_KEY=" + third}
+	noError(t, down.Start())
+	ready(t, down)
+	reads(down)
 }
 
 // TestRewrapAfterRotation rotates a KMS key and brings the data keys to its new material.

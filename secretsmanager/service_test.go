@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"coffer/internal/testregion"
+	kmsservice "coffer/kms/service"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
 )
@@ -198,8 +199,10 @@ func TestListsEncodeAsDeclared(t *testing.T) {
 		}
 	}
 	text, all := func(s string) *string { return &s }, true
+	key, err := kmsservice.New(r.Region.Base).CreateKey(r.Ctx(), &kmsservice.CreateKeyInput{})
+	do(err)
 	for i, in := range []*sm.CreateSecretInput{
-		{Name: text("plain")}, {Name: text("deleted")}, {Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
+		{Name: text("plain")}, {Name: text("under/key"), KmsKeyID: &key.KeyMetadata.KeyID}, {Name: text("deleted")}, {Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
 		{Name: text("full"), Description: text("\"words\" <&> ü\u2028\x00\\"), Tags: []sm.Tag{{Key: text("k\n"), Value: text("v\t")}, {Key: text("l")}}},
 	} {
 		r.Clock = r.Clock.Add(time.Duration(i) * 1001 * time.Millisecond)
@@ -212,7 +215,7 @@ func TestListsEncodeAsDeclared(t *testing.T) {
 		_, err := r.PutSecretValue(r.Ctx(), in)
 		do(err)
 	}
-	_, err := r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: text("full")})
+	_, err = r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: text("full")})
 	do(err)
 	do(r.FlushAccess(r.Ctx()))
 	_, err = r.UntagResource(r.Ctx(), &sm.UntagResourceInput{SecretID: text("untagged"), TagKeys: []string{"k"}})
@@ -224,6 +227,9 @@ func TestListsEncodeAsDeclared(t *testing.T) {
 		do(err)
 		want, err := json.Marshal(out)
 		do(err)
+		if max == 100 && !strings.Contains(string(want), `"KmsKeyId":"`+key.KeyMetadata.Arn) {
+			t.Errorf("no key in %s", want)
+		}
 		if got := out.AppendJSON(nil); string(got) != string(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}

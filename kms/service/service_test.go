@@ -2,6 +2,10 @@ package service_test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"testing"
 	"time"
@@ -11,6 +15,7 @@ import (
 	"coffer/kms"
 	"coffer/kms/service"
 	sm "coffer/secretsmanager"
+	"coffer/serving"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -150,5 +155,52 @@ func TestRootRotationKeepsEverything(t *testing.T) {
 	opened := must[*service.DecryptOutput](t)(service.New(only).Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &sealed}))
 	if string(opened.Plaintext) != "x" {
 		t.Error("under the new root key it decrypts to something else")
+	}
+}
+
+// TestImportedMaterialExpires imports material that expires: then the key can't be used, at once, and the leader
+// erases the material. An import token ends after 24 hours.
+func TestImportedMaterialExpires(t *testing.T) {
+	r := testregion.New(t)
+	s := service.New(r.Base)
+	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")})).KeyMetadata.KeyID
+	p := must[*service.GetParametersForImportOutput](t)(s.GetParametersForImport(r.Ctx(), &service.GetParametersForImportInput{
+		KeyID: &id, WrappingAlgorithm: ptr("RSAES_OAEP_SHA_256"), WrappingKeySpec: ptr("RSA_2048"),
+	}))
+	public, err := x509.ParsePKIXPublicKey(p.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypted, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), bytes.Repeat([]byte{7}, 32), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &service.ImportKeyMaterialInput{KeyID: &id, ImportToken: &p.ImportToken, EncryptedKeyMaterial: &encrypted, ValidTo: ptr(serving.Time(r.Clock.Add(day).UnixMilli()))}
+	must[*service.MaterialOutput](t)(s.ImportKeyMaterial(r.Ctx(), in))
+	encrypt := func() error {
+		_, err := s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))})
+		return err
+	}
+	var wrapped []byte
+	if err := r.Store.View(func(tx *fsm.Tx) error {
+		wrapped = bytes.Clone(tx.Key(testregion.Account, id).Materials[0].Wrapped)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.Clock = r.Clock.Add(day - time.Millisecond)
+	if err := encrypt(); err != nil {
+		t.Errorf("before it expires: %v", err)
+	}
+	r.Clock = r.Clock.Add(time.Millisecond)
+	if err := encrypt(); !errors.Is(err, &kms.Error{Kind: kms.KindInvalidState}) {
+		t.Errorf("when it has expired: %v", err)
+	}
+	if n := must[int](t)(s.Advance(t.Context())); n != 1 || holds(t, r, wrapped) {
+		t.Errorf("%d keys were changed, and a snapshot holds the expired material: %v", n, holds(t, r, wrapped))
+	}
+	in.ValidTo = ptr(serving.Time(r.Clock.Add(day).UnixMilli()))
+	if _, err := s.ImportKeyMaterial(r.Ctx(), in); !errors.Is(err, &kms.Error{Kind: kms.KindExpiredImportToken}) {
+		t.Errorf("an import after 24 hours: %v", err)
 	}
 }
