@@ -79,6 +79,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.log = o.Log.With("node", id.ID, "region", id.Region)
 	n.base = &serving.Base{Region: id.Region, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
 	n.roots = &roots{n: n}
+	n.base.Keyring.Follow = n.roots.follow
 	if err := n.roots.openConfigured(context.Background()); err != nil {
 		return nil, err
 	}

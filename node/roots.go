@@ -22,6 +22,8 @@ import (
 type roots struct {
 	n *Node
 
+	following sync.Mutex // held while follow looks
+
 	mu         sync.Mutex // guards below
 	configured rootkey.Provider
 	why        error // why configured is not there
@@ -84,6 +86,8 @@ func (r *roots) sealed() error {
 // follow looks for the root key that the region's keys are under, where this node does not have it: it was not
 // reachable before, or was rotated while this node was away.
 func (r *roots) follow(ctx context.Context) {
+	r.following.Lock()
+	defer r.following.Unlock()
 	if r.sealed() == nil || !r.mayTry() {
 		return
 	}
@@ -173,7 +177,7 @@ func (r *roots) status() SealStatus {
 }
 
 const (
-	followInterval = 50 * time.Millisecond
+	followInterval = 500 * time.Millisecond
 	followRetry    = time.Second
 	maxShareLen    = 1024
 )

@@ -100,19 +100,27 @@ type View struct {
 // transaction, since a root key can be far away and nothing else moves meanwhile, and do is called again.
 func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Context, do func(*View) error) error {
 	unwrapped := map[material][]byte(nil)
+	followed := false
 	for {
 		var v *View
+		sealed := false
 		err := transaction(func(tx *fsm.Tx) error {
 			cluster, formed := tx.Cluster()
 			if !formed {
 				return ErrNotFormed
 			}
 			if _, err := b.Keyring.root(cluster); err != nil {
+				sealed = true
 				return err
 			}
 			v = &View{Tx: tx, Base: b, Ctx: ctx, Account: CallOf(ctx).Principal.Account, State: cluster, unwrapped: unwrapped}
 			return do(v)
 		})
+		if sealed && !followed && b.Keyring.Follow != nil { // the root key may have been rotated just now
+			b.Keyring.Follow(ctx)
+			followed = true
+			continue
+		}
 		if v == nil || len(v.wanted) == 0 {
 			return err
 		}

@@ -18,6 +18,9 @@ var ErrSealed = &UnavailableError{Message: "This node is sealed: it has not been
 // Keyring unwraps KMS keys. It holds the root keys that this node was given, and a bounded number of unwrapped
 // keys.
 type Keyring struct {
+	// Follow looks for the root key that the region's keys are under, where the keyring does not have it. It may be nil.
+	Follow func(context.Context)
+
 	mu    sync.RWMutex
 	roots map[string]rootkey.Provider // by id; two during a rotation of the root key
 

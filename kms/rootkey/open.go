@@ -52,7 +52,6 @@ func Open(ctx context.Context, spec string) (Provider, error) {
 	return nil, fmt.Errorf("the root key %q has an unknown scheme: wanted %s", scheme+":…", Schemes)
 }
 
-// fromEnvironment takes a root key out of the environment, so that processes started later don't inherit it.
 func fromEnvironment(name string) (Provider, error) {
 	text := os.Getenv(name)
 	if text == "" {
@@ -62,5 +61,5 @@ func fromEnvironment(name string) (Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the variable %s %w", name, err)
 	}
-	return p, os.Unsetenv(name)
+	return p, nil
 }

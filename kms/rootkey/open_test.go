@@ -34,7 +34,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("shamir: %v", err)
 	}
 	for spec, says := range map[string]string{
-		"env:A_ROOT_KEY":                "which is not set", // it was taken out of the environment
+		"env:NOT_THERE":                 "which is not set",
 		"file:" + dir + "/readable":     "chmod 600",
 		"credential:nothing":            "does not exist",
 		"nowhere:x":                     "unknown scheme",
