@@ -173,3 +173,50 @@ func TestCertificateIsReloaded(t *testing.T) {
 	write(2)
 	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the second certificate", func() error { return serves(2) }))
 }
+
+// TestPeerCertificateIsReplaced gives running nodes new certificates: they use them without a restart, and none that is
+// for another node.
+func TestPeerCertificateIsReplaced(t *testing.T) {
+	c := startCluster(t, 3)
+	replace := func(n *testcluster.Node, id string) {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "new")
+		noError(t, pki.Issue(filepath.Join(c.Dir, "ca"), dir, pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: id}, time.Now()))
+		for _, name := range []string{pki.KeyFile, pki.CertFile} {
+			noError(t, os.Rename(filepath.Join(dir, name), filepath.Join(c.Dir, n.ID, name)))
+		}
+	}
+	operator := must[*pki.Credentials](t)(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile), filepath.Join(c.Dir, "operator", pki.KeyFile)))
+	serial := func(n *testcluster.Node) string {
+		t.Helper()
+		conn, err := tls.Dial("tcp", n.PeerAddr(), operator.Client(n.ID, "http/1.1"))
+		noError(t, err)
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	for _, n := range c.Nodes {
+		before := serial(n)
+		replace(n, n.ID)
+		noError(t, testcluster.Eventually(ctx(t, time.Minute), "the new certificate", func() error {
+			if serial(n) == before {
+				return errors.New("still the old one")
+			}
+			return nil
+		}))
+	}
+	now := serial(c.Nodes[0])
+	replace(c.Nodes[0], "n9")
+	c.Nodes[1].Kill() // it has to connect to the others anew
+	noError(t, c.Nodes[1].Start())
+	noError(t, c.AwaitReady(ctx(t, time.Minute)))
+	create(t, c.Nodes[1].Client(), "s", "v")
+	noError(t, testcluster.Eventually(ctx(t, time.Minute), "the refusal of another node's certificate", func() error {
+		if serial(c.Nodes[0]) != now {
+			t.Fatal("it uses a certificate that is for another node")
+		}
+		if !strings.Contains(c.Nodes[0].LogTail(), "the old one stays") {
+			return errors.New("it has not looked at it yet")
+		}
+		return nil
+	}))
+}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer/cluster"
+	"coffer/cluster/pki"
 	"coffer/fsm"
 	"coffer/httpapi"
 	"coffer/kms"
@@ -77,6 +78,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	}
 	id := n.secrets.peer.Identity
 	n.log = o.Log.With("node", id.ID, "region", id.Region)
+	n.secrets.peer.LogTo(n.log)
 	n.base = &serving.Base{Region: id.Region, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
 	n.roots = &roots{n: n}
 	n.base.Keyring.Follow = n.roots.follow
@@ -234,12 +236,12 @@ func (n *Node) listen() (net.Listener, error) {
 	if n.config.TLSCert == "" {
 		return l, nil
 	}
-	certs := &reloadingCert{certFile: n.config.TLSCert, keyFile: n.config.TLSKey, log: n.log}
-	if _, err := certs.get(nil); err != nil {
+	cert := &pki.Reloading{CertFile: n.config.TLSCert, KeyFile: n.config.TLSKey, Log: n.log}
+	if _, err := cert.Get(); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("the client port's certificate: %w", err)
 	}
-	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}), nil
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Get() }}), nil
 }
 
 func (n *Node) writeInfo() error {

@@ -161,8 +161,8 @@ type SealStatus struct {
 	Sealed    string `json:"sealed_because,omitempty"`
 	RootKeyID string `json:"root_key_id,omitempty"` // that the region's keys are under
 	RootKey   string `json:"root_key,omitempty"`    // how nodes reach it, if it was rotated
-	Shares    int    `json:"shares,omitempty"`      // given so far
-	Threshold int    `json:"threshold,omitempty"`   // needed
+	Shares    int    `json:"shares,omitzero"`       // given so far
+	Threshold int    `json:"threshold,omitzero"`    // needed
 }
 
 func (r *roots) status() SealStatus {
@@ -249,6 +249,9 @@ func (r *roots) handleRotate(c *cluster.Cluster, w http.ResponseWriter, req *htt
 }
 
 func (r *roots) rotate(ctx context.Context, c *cluster.Cluster, spec string, force bool) (*RootRotation, error) {
+	if rootkey.RelativeFile(spec) {
+		return nil, fmt.Errorf("the root key file %s is relative to where a node was started: give an absolute path, which nodes find it by later", spec)
+	}
 	to, err := r.open(ctx, spec)
 	if err != nil {
 		return nil, err

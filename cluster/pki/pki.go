@@ -19,6 +19,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -191,7 +192,7 @@ type Credentials struct {
 	// Cluster is the SHA-256 of the authority's certificate.
 	Cluster [sha256.Size]byte
 
-	cert tls.Certificate
+	cert *Reloading
 	pool *x509.CertPool
 }
 
@@ -204,28 +205,38 @@ func Load(caFile, certFile, keyFile string) (*Credentials, error) {
 	if _, err := rootkey.ReadPrivate(keyFile); err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	c := &Credentials{pool: x509.NewCertPool(), Cluster: sha256.Sum256(ca.Raw)}
+	c.pool.AddCert(ca)
+	c.cert = &Reloading{CertFile: certFile, KeyFile: keyFile, Check: func(cert *tls.Certificate) error {
+		if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: c.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+			return fmt.Errorf("it is not valid under the authority %s: %w", caFile, err)
+		}
+		id, err := IdentityOf(cert.Leaf)
+		if err == nil && c.Identity != (Identity{}) && id != c.Identity {
+			err = fmt.Errorf("it is for %s %s of region %s, not for %s %s of region %s", id.Role, id.ID, id.Region, c.Identity.Role, c.Identity.ID, c.Identity.Region)
+		}
+		return err
+	}}
+	cert, err := c.cert.Get()
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	c := &Credentials{cert: cert, pool: x509.NewCertPool(), Cluster: sha256.Sum256(ca.Raw)}
-	c.pool.AddCert(ca)
-	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: c.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-		return nil, fmt.Errorf("certificate %s is not valid under the authority %s: %w", certFile, caFile, err)
 	}
 	c.Identity, err = IdentityOf(cert.Leaf)
 	return c, err
 }
 
+// LogTo makes c tell of its certificate being replaced.
+func (c *Credentials) LogTo(log *slog.Logger) { c.cert.Log = log }
+
 // Server is the TLS configuration of a peer port: it takes connections only from certificates of the
 // same authority and region, with one of the protocols.
 func (c *Credentials) Server(protocols ...string) *tls.Config {
 	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{c.cert},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    c.pool,
-		NextProtos:   protocols,
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert.Get() },
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+		ClientCAs:      c.pool,
+		NextProtos:     protocols,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.NegotiatedProtocol == "" {
 				return errors.New("the connection names no protocol of a peer port")
@@ -242,12 +253,12 @@ func (c *Credentials) Client(id, protocol string) *tls.Config {
 		name = Identity{Node, c.Identity.Region, id}.Name()
 	}
 	return &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		Certificates:       []tls.Certificate{c.cert},
-		RootCAs:            c.pool,
-		ServerName:         name,
-		NextProtos:         []string{protocol},
-		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+		MinVersion:           tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert.Get() },
+		RootCAs:              c.pool,
+		ServerName:           name,
+		NextProtos:           []string{protocol},
+		ClientSessionCache:   tls.NewLRUClientSessionCache(8),
 	}
 }
 

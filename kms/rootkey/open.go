@@ -23,16 +23,27 @@ func (e *TransientError) Error() string { return e.Err.Error() }
 // Unwrap is the cause.
 func (e *TransientError) Unwrap() error { return e.Err }
 
+func split(spec string) (scheme, rest string) {
+	scheme, rest, found := strings.Cut(spec, ":")
+	switch {
+	case spec == "shamir":
+		return spec, ""
+	case !found || strings.ContainsAny(scheme, `/\`):
+		return "file", spec
+	}
+	return scheme, rest
+}
+
+// RelativeFile reports whether spec names a file by a path that is not absolute.
+func RelativeFile(spec string) bool {
+	scheme, rest := split(spec)
+	return scheme == "file" && !filepath.IsAbs(rest)
+}
+
 // Open opens the root key that spec names (Schemes). It fails with ErrShares for one that people hold shares of, and
 // with a TransientError where a device or service can't be reached.
 func Open(ctx context.Context, spec string) (Provider, error) {
-	scheme, rest, found := strings.Cut(spec, ":")
-	if spec == "shamir" {
-		return nil, ErrShares
-	}
-	if !found || strings.ContainsAny(scheme, `/\`) {
-		scheme, rest = "file", spec
-	}
+	scheme, rest := split(spec)
 	switch scheme {
 	case "file":
 		return File(rest)
@@ -48,6 +59,8 @@ func Open(ctx context.Context, spec string) (Provider, error) {
 		return openPKCS11(spec)
 	case "awskms":
 		return openAWSKMS(ctx, rest)
+	case "shamir":
+		return nil, ErrShares
 	}
 	return nil, fmt.Errorf("the root key %q has an unknown scheme: wanted %s", scheme+":…", Schemes)
 }
