@@ -9,6 +9,7 @@ import (
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
+	"coffer/kms/rootkey"
 	"coffer/secret"
 )
 
@@ -93,13 +94,22 @@ type View struct {
 	State   fsm.Cluster
 
 	unwrapped map[material][]byte // by earlier calls of the same operation
-	wanted    []wanted            // material that was asked for and has to be unwrapped first
+	outside   []func(context.Context, rootkey.Provider) error
 }
 
-// in calls do in a transaction. Where do asks for key material that is not unwrapped, it is unwrapped after the
-// transaction, since a root key can be far away and nothing else moves meanwhile, and do is called again.
+// errOutside ends a transaction that has to be begun again after something was done outside of it.
+var errOutside = errors.New("something has to be done outside of the transaction first")
+
+// Outside has do called with the root key after the transaction, and then the operation again: a root key can be
+// far away, and nothing else moves while a transaction is open. The operation returns the error.
+func (v *View) Outside(do func(context.Context, rootkey.Provider) error) error {
+	v.outside = append(v.outside, do)
+	return errOutside
+}
+
+// in calls do in a transaction: more than once where it asks for something to be done outside.
 func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Context, do func(*View) error) error {
-	unwrapped := map[material][]byte(nil)
+	unwrapped := map[material][]byte{}
 	followed := false
 	for {
 		var v *View
@@ -121,14 +131,17 @@ func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Conte
 			followed = true
 			continue
 		}
-		if v == nil || len(v.wanted) == 0 {
+		if v == nil || len(v.outside) == 0 {
 			return err
 		}
-		if unwrapped == nil {
-			unwrapped = map[material][]byte{}
+		root, err := b.Keyring.root(v.State)
+		if err != nil {
+			return err
 		}
-		if err := b.Keyring.unwrap(ctx, v.State, v.wanted, unwrapped); err != nil {
-			return &UnavailableError{"A key of this region can't be unwrapped: its root key can't be reached at the moment, or is not the right one.", err}
+		for _, do := range v.outside {
+			if err := do(ctx, root); err != nil {
+				return &UnavailableError{"The region's root key can't be used: it can't be reached at the moment, or is not the right one.", err}
+			}
 		}
 	}
 }

@@ -65,20 +65,8 @@ func (k *Keyring) root(cluster fsm.Cluster) (rootkey.Provider, error) {
 	return nil, ErrSealed
 }
 
-// Root is the root key that the region's keys are wrapped under.
-func (v *View) Root() (rootkey.Provider, error) { return v.Keyring.root(v.State) }
-
-// wanted is material that has to be unwrapped.
-type wanted struct {
-	key        *kms.Key
-	generation uint32
-}
-
-// errWanted ends a transaction that has to be begun again once the material that it wants is unwrapped.
-var errWanted = errors.New("key material has to be unwrapped first")
-
 // Material is the unwrapped material of one generation of a key. Whether the key may be used is the caller's to
-// check. An error ends the operation: it may be that the material is unwrapped now and the operation called again.
+// check. An error ends the operation, which may be called again.
 func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
 	if int(generation) >= len(key.Materials) || len(key.Materials[generation].Wrapped) == 0 {
 		return nil, kms.ErrInvalidCiphertext
@@ -90,28 +78,18 @@ func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
 	if raw, ok := v.unwrapped[id]; ok {
 		return raw, nil
 	}
-	v.wanted = append(v.wanted, wanted{key, generation})
-	return nil, errWanted
-}
-
-func (k *Keyring) unwrap(ctx context.Context, cluster fsm.Cluster, all []wanted, into map[material][]byte) error {
-	root, err := k.root(cluster)
-	if err != nil {
-		return err
-	}
-	for _, w := range all {
-		id := material{w.key.Account, w.key.ID, w.generation}
-		if into[id] != nil {
-			continue
+	return nil, v.Outside(func(ctx context.Context, root rootkey.Provider) error {
+		if v.unwrapped[id] != nil {
+			return nil // asked for twice
 		}
-		raw, err := w.key.UnwrapMaterial(ctx, root, w.generation)
+		raw, err := key.UnwrapMaterial(ctx, root, generation)
 		if err != nil {
 			return err
 		}
-		into[id] = raw
-		k.unwrapped.Add(id, raw)
-	}
-	return nil
+		v.unwrapped[id] = raw
+		v.Keyring.unwrapped.Add(id, raw)
+		return nil
+	})
 }
 
 // defaultMaterial is the first generation of the region's default key, which Coffer derives keys of its own from.

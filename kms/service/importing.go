@@ -12,6 +12,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/kms/rootkey"
 	"coffer/serving"
 )
 
@@ -171,6 +172,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 		}
 	}
 	out := &MaterialOutput{}
+	var m made
 	_, err = s.change(ctx, *in.KeyID, func(v *serving.View, key *kms.Key, ref fsm.KeyRef) (fsm.Command, error) {
 		if err := v.Use(key).Importable(); err != nil {
 			return nil, err
@@ -179,22 +181,22 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 		if err != nil {
 			return nil, err
 		}
-		defer clear(raw)
-		root, err := v.Root()
-		if err != nil {
-			return nil, err
-		}
 		id := key.MaterialID(raw)
 		generation := key.ImportGeneration(id)
-		material, err := key.WrapMaterial(ctx, root, generation, raw)
-		if err != nil {
-			return nil, err
+		if !m.fits(v, generation) {
+			return nil, v.Outside(func(ctx context.Context, root rootkey.Provider) (err error) {
+				defer clear(raw)
+				m.root, m.generation = root.ID(), generation
+				m.Material, err = key.WrapMaterial(ctx, root, generation, raw)
+				return err
+			})
 		}
+		clear(raw)
 		out.KeyID = key.ARN(v.Region)
 		if key.Spec == kms.Symmetric {
 			out.KeyMaterialID = id
 		}
-		return &fsm.ImportMaterial{Ref: ref, At: s.Millis(), Material: material, Generation: generation, Import: how, Root: root.ID()}, nil
+		return &fsm.ImportMaterial{Ref: ref, At: s.Millis(), Material: m.Material, Generation: generation, Import: how, Root: m.root}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -122,21 +122,17 @@ func (s *Service) CreateKey(ctx context.Context, in *CreateKeyInput) (*MetadataO
 		return nil, err
 	}
 	var out *MetadataOutput
+	var m made
 	_, err = s.Write(ctx, func(v *serving.View) (fsm.Command, error) {
-		root, err := v.Root()
-		if err != nil {
-			return nil, err
-		}
 		key.ID, key.Account, key.Created, key.Materials = id.String(), v.Account, s.Millis(), nil
 		if !key.External {
-			material, err := key.NewMaterial(ctx, root, s.Random)
-			if err != nil {
-				return nil, err
+			if !m.fits(v, 0) {
+				return nil, m.draw(v, key)
 			}
-			key.Materials = []kms.Material{material}
+			key.Materials = []kms.Material{m.Material}
 		}
 		out = &MetadataOutput{metadata(v, key)}
-		return &fsm.CreateKey{Key: *key, Root: root.ID()}, nil
+		return &fsm.CreateKey{Key: *key, Root: v.State.RootKeyID}, nil
 	})
 	return out, err
 }

@@ -11,6 +11,28 @@ import (
 	"coffer/serving"
 )
 
+// made is key material that an operation made for a key, wrapped outside of transactions. It holds for one root key and
+// generation, and is made again for another.
+type made struct {
+	kms.Material
+	root       string
+	generation int
+}
+
+// fits reports whether m is for a generation under the root key as it is now.
+func (m *made) fits(v *serving.View, generation int) bool {
+	return m.root == v.State.RootKeyID && m.generation == generation
+}
+
+// draw draws material for key's next generation, and has the operation called again.
+func (m *made) draw(v *serving.View, key *kms.Key) error {
+	return v.Outside(func(ctx context.Context, root rootkey.Provider) (err error) {
+		m.root, m.generation = root.ID(), len(key.Materials)
+		m.Material, err = key.NewMaterial(ctx, root, v.Random)
+		return err
+	})
+}
+
 // rotateTimeout bounds how long a rotation of the root key is tried while new key material is made.
 const rotateTimeout = time.Minute
 

@@ -78,6 +78,7 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, in *KeyInput) (*KeyOutp
 	if err := in.check(); err != nil {
 		return nil, err
 	}
+	var m made
 	key, err := s.change(ctx, *in.KeyID, func(v *serving.View, key *kms.Key, ref fsm.KeyRef) (fsm.Command, error) {
 		if err := v.Use(key).CanRotateOnDemand(); err != nil {
 			return nil, err
@@ -85,7 +86,7 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, in *KeyInput) (*KeyOutp
 		if key.External {
 			return &fsm.RotateToImported{Ref: ref, At: s.Millis()}, nil
 		}
-		return s.rotation(v, key, false)
+		return m.rotation(v, key, false)
 	})
 	if err != nil {
 		return nil, err
@@ -94,16 +95,11 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, in *KeyInput) (*KeyOutp
 }
 
 // rotation is the command that makes newly drawn material a key's current one.
-func (s *Service) rotation(v *serving.View, key *kms.Key, automatic bool) (fsm.Command, error) {
-	root, err := v.Root()
-	if err != nil {
-		return nil, err
+func (m *made) rotation(v *serving.View, key *kms.Key, automatic bool) (fsm.Command, error) {
+	if !m.fits(v, len(key.Materials)) {
+		return nil, m.draw(v, key)
 	}
-	material, err := key.NewMaterial(v.Ctx, root, s.Random)
-	if err != nil {
-		return nil, err
-	}
-	return &fsm.RotateKey{Ref: refTo(key), At: s.Millis(), Material: material, Generation: len(key.Materials), Automatic: automatic, Root: root.ID()}, nil
+	return &fsm.RotateKey{Ref: refTo(key), At: v.Millis(), Material: m.Material, Generation: m.generation, Automatic: automatic, Root: m.root}, nil
 }
 
 // ListKeyRotationsInput is the input of ListKeyRotations.
@@ -235,8 +231,9 @@ func (s *Service) Advance(ctx context.Context) (changed int, err error) {
 func (s *Service) rotateDue(ctx context.Context, key *kms.Key) error {
 	ctx = serving.WithCall(ctx, &serving.Call{Principal: iam.Root(key.Account), Consistency: serving.Local})
 	var command fsm.Command
+	var m made
 	err := s.Read(ctx, func(v *serving.View) (err error) {
-		command, err = s.rotation(v, key, true)
+		command, err = m.rotation(v, key, true)
 		return err
 	})
 	if err != nil {
