@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -27,11 +28,8 @@ type Keyring struct {
 	unwrapped *lru.Cache[material, []byte]
 }
 
-// material is one generation of a key.
-type material struct {
-	account, key string
-	generation   uint32
-}
+// material names key material: by its own id, since a generation whose material was never current can be replaced.
+type material struct{ account, key, id string }
 
 const cachedMaterial = 1024
 
@@ -71,7 +69,7 @@ func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
 	if int(generation) >= len(key.Materials) || len(key.Materials[generation].Wrapped) == 0 {
 		return nil, kms.ErrInvalidCiphertext
 	}
-	id := material{key.Account, key.ID, generation}
+	id := material{key.Account, key.ID, key.Materials[generation].ID}
 	if raw, ok := v.Keyring.unwrapped.Get(id); ok {
 		return raw, nil
 	}
@@ -106,7 +104,7 @@ func (k *Keyring) Forget(store *fsm.Store) error {
 	return store.View(func(tx *fsm.Tx) error {
 		for _, id := range k.unwrapped.Keys() {
 			key := tx.Key(id.account, id.key)
-			if key == nil || int(id.generation) >= len(key.Materials) || len(key.Materials[id.generation].Wrapped) == 0 {
+			if key == nil || !slices.ContainsFunc(key.Materials, func(m kms.Material) bool { return m.ID == id.id && len(m.Wrapped) > 0 }) {
 				k.unwrapped.Remove(id) // not cleared: a request may be using it
 			}
 		}
