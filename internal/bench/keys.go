@@ -43,10 +43,7 @@ func (b *bench) keys() error {
 		l.signer = kmsSigner
 		return l
 	}
-	contenders := []struct {
-		name string
-		load load
-	}{
+	contenders := []contender{
 		{"secret, default key", r.load("GetSecretValue", readers, roundTime, getBody(secretsRead))},
 		{"secret, customer key", r.load("GetSecretValue", readers, roundTime, func(worker, i int) []byte {
 			return fmt.Appendf(nil, `{"SecretId":%q}`, name(secretsRead+(worker*7919+i*31)%secretsRead))
@@ -55,21 +52,11 @@ func (b *bench) keys() error {
 		{"Decrypt", on("Decrypt", fmt.Sprintf(`{"CiphertextBlob":%q}`, blob))},
 		{"GenerateDataKey", on("GenerateDataKey", fmt.Sprintf(`{"KeyId":%q,"KeySpec":"AES_256"}`, key))},
 	}
-	cpu := make([][]float64, len(contenders))
-	var ratios []float64
-	for round := range readRounds + 1 {
-		for i, c := range contenders {
-			got, err := c.load.run(b.ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			if round == 0 {
-				continue // warming up
-			}
-			fmt.Printf("%-21s %v\n", c.name, got)
-			cpu[i] = append(cpu[i], got.cpu)
-		}
+	cpu, err := b.rounds(contenders)
+	if err != nil {
+		return err
 	}
+	var ratios []float64
 	for i := range cpu[0] {
 		ratios = append(ratios, cpu[1][i]/cpu[0][i])
 	}

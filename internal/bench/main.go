@@ -147,6 +147,31 @@ func (b *bench) startFloor() (endpoint string, pid int, stop func(), err error) 
 	return strings.TrimSpace(line), cmd.Process.Pid, stop, nil
 }
 
+// contender is a load that runs in turn with others.
+type contender struct {
+	name string
+	load load
+}
+
+// rounds runs the contenders in turn, and answers each one's CPU a request by round.
+func (b *bench) rounds(contenders []contender) ([][]float64, error) {
+	cpu := make([][]float64, len(contenders))
+	for round := range readRounds + 1 {
+		for i, c := range contenders {
+			got, err := c.load.run(b.ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			if round == 0 {
+				continue // warming up
+			}
+			fmt.Printf("%-21s %v\n", c.name, got)
+			cpu[i] = append(cpu[i], got.cpu)
+		}
+	}
+	return cpu, nil
+}
+
 // read measures GetSecretValue on one node and on three beside the floor, in turn.
 func (b *bench) read() error {
 	endpoint, pid, stop, err := b.startFloor()
@@ -170,29 +195,16 @@ func (b *bench) read() error {
 		}
 	}
 	floor := load{endpoints: []string{endpoint}, pids: []int{pid}, signer: one.signer, workers: readers, duration: roundTime, operation: "GetSecretValue", body: getBody(secretsRead)}
-	contenders := []struct {
-		name string
-		load load
-	}{
+	contenders := []contender{
 		{"floor", floor},
 		{"1 node", one.load("GetSecretValue", readers, roundTime, getBody(secretsRead))},
 		{"3 nodes", three.load("GetSecretValue", readers, roundTime, getBody(secretsRead))},
 	}
-	cpu := make([][]float64, len(contenders))
-	var toFloor, toOne []float64
-	for round := range readRounds + 1 {
-		for i, c := range contenders {
-			got, err := c.load.run(b.ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			if round == 0 {
-				continue // warming up
-			}
-			fmt.Printf("%-8s %v\n", c.name, got)
-			cpu[i] = append(cpu[i], got.cpu)
-		}
+	cpu, err := b.rounds(contenders)
+	if err != nil {
+		return err
 	}
+	var toFloor, toOne []float64
 	for i, floor := range cpu[0] { // each round against its own floor: the machine's speed drifts
 		toFloor = append(toFloor, cpu[1][i]/floor)
 		toOne = append(toOne, cpu[2][i]/cpu[1][i])
