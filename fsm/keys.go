@@ -124,14 +124,14 @@ func (w *writeTx) changeKey(ref KeyRef, id commandID, at int64, do func(kms.Chan
 	if k == nil {
 		return Outcome{}, kms.ErrConflict
 	}
-	if bytes.Equal(k.LastCommand, id) {
+	if remembers(k.Recent, id) {
 		return Outcome{}, nil
 	}
 	changed := *k
 	if err := do(w.changeOf(&changed, at)); err != nil {
 		return Outcome{}, err
 	}
-	changed.LastCommand = id
+	changed.Recent = remember(changed.Recent, id)
 	w.putKey(&changed)
 	return Outcome{}, nil
 }
@@ -169,7 +169,7 @@ func (c *CreateKey) apply(w *writeTx, id commandID) (Outcome, error) {
 	if old := w.Key(c.Key.Account, c.Key.ID); old != nil {
 		return Outcome{}, nil // its id is drawn with it, so this is the same command again
 	}
-	c.Key.LastCommand = id
+	c.Key.Recent = remember(nil, id)
 	w.putKey(&c.Key)
 	return Outcome{}, nil
 }
@@ -295,7 +295,7 @@ func (c *EndKeys) apply(w *writeTx, id commandID) (Outcome, error) {
 		case k.Expired(c.At):
 			changed := *k
 			w.changeOf(&changed, c.At).Expire()
-			changed.LastCommand = id
+			changed.Recent = remember(changed.Recent, id)
 			w.putKey(&changed)
 		}
 	}

@@ -22,7 +22,7 @@ func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
 func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 	if old := w.ByName(c.Ref.Account, c.Ref.Name); old != nil {
 		switch {
-		case bytes.Equal(old.LastCommand, id):
+		case remembers(old.Recent, id):
 			return created(old, c.Version), nil
 		case old.Deleted != 0:
 			return Outcome{}, secret.ErrNameScheduled
@@ -33,7 +33,7 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 	}
 	s := &secret.Secret{
 		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
-		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, LastCommand: id, KeyID: c.KeyID,
+		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, Recent: remember(nil, id), KeyID: c.KeyID,
 	}
 	if err := s.Tag(c.Tags); err != nil {
 		return Outcome{}, err
@@ -61,7 +61,7 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 	if s == nil || s.Suffix != ref.Suffix {
 		return nil, secret.ErrConflict
 	}
-	if bytes.Equal(s.LastCommand, id) {
+	if remembers(s.Recent, id) {
 		return s, nil
 	}
 	old := *s
@@ -70,7 +70,7 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 	}
 	s.Changed = max(s.Changed, at)
 	s.Revision++
-	s.LastCommand = id
+	s.Recent = remember(s.Recent, id)
 	w.putSecret(&old, s)
 	return s, nil
 }

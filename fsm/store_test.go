@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"coffer/fsm"
+	"coffer/kms"
 	"coffer/secret"
 )
 
@@ -250,5 +251,51 @@ func TestReleasedDataOpens(t *testing.T) {
 		if _, err := s.Scrub(t.Context()); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+}
+
+// TestRepeatedBehindOthers proposes commands again after others changed the same secret and key: they are not
+// carried out twice.
+func TestRepeatedBehindOthers(t *testing.T) {
+	s := open(t, t.TempDir())
+	apply(t, s, 1, initCommand())
+	index := uint64(1)
+	do := func(id string, c fsm.Command) error {
+		index++
+		out := s.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{fsm.Encode([]byte(id), c)})})
+		return out.([]fsm.Outcome)[0].Err()
+	}
+	ref, key := fsm.Ref{Account: account, Name: "a", Suffix: "AAAAAA"}, fsm.KeyRef{Account: account, ID: "mine"}
+	version := fsm.NewVersion{ID: "version-1", KeyID: "k", WrappedKey: []byte{1}, Sealed: []byte{2}}
+	first := kms.Material{ID: "0", Wrapped: []byte{1}}
+	move := &fsm.MoveLabel{Ref: ref, At: 3, Label: "x", To: "version-1"}
+	rotate := &fsm.RotateKey{Ref: key, At: 3, Material: kms.Material{ID: "1", Wrapped: []byte{2}}, Generation: 1, Root: "r"}
+	for i, c := range []fsm.Command{
+		&fsm.CreateSecret{Ref: ref, At: 1, Version: &version}, &fsm.CreateKey{Key: kms.Key{ID: "mine", Account: account, Spec: kms.Symmetric, Materials: []kms.Material{first}}, Root: "r"},
+		move, rotate,
+	} {
+		if err := do(fmt.Sprint("first ", i), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 7 {
+		other := fmt.Sprint("other ", i)
+		if err := errors.Join(do(other, &fsm.TagSecret{Ref: ref, At: 4, Tags: []secret.Tag{{Key: other}}}), do(other, &fsm.TagKey{Ref: key, At: 4, Tags: []kms.Tag{{Key: other}}})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(do("first 2", move), do("first 3", rotate)); err != nil {
+		t.Errorf("proposed again: %v", err)
+	}
+	if err := do("another", move); err == nil {
+		t.Error("the label can be moved to where it is by a new command")
+	}
+	if err := s.View(func(tx *fsm.Tx) error {
+		if k := tx.Key(account, "mine"); len(k.Materials) != 2 || k.Current != 1 {
+			t.Errorf("the key has %d generations", len(k.Materials))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
