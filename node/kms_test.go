@@ -253,6 +253,8 @@ func testKeyPolicies(t *testing.T, k *kms.Client) {
 	}
 	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: aws.String(`{"Statement":[]}`)})
 	wantCode(t, err, "MalformedPolicyDocumentException", "")
+	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: aws.String(policy + strings.Repeat(" ", 32<<10))})
+	wantCode(t, err, "LimitExceededException", "")
 	if names := must[*kms.ListKeyPoliciesOutput](t)(k.ListKeyPolicies(t.Context(), &kms.ListKeyPoliciesInput{KeyId: key.KeyId})).PolicyNames; len(names) != 1 || names[0] != "default" {
 		t.Errorf("policies %v", names)
 	}

@@ -176,9 +176,15 @@ func defaultPolicy(account string) string {
 		iam.Root(account).ARN + `"},"Action":"kms:*","Resource":"*"}]}`
 }
 
+// maxPolicy is the longest key policy, in bytes (AWS KMS developer guide, "Resource quotas").
+const maxPolicy = 32 << 10
+
 func checkPolicy(policy *string) error {
 	if policy == nil {
 		return nil
+	}
+	if len(*policy) > maxPolicy {
+		return kms.Errorf(kms.KindLimitExceeded, "The key policy has %d bytes; it can have at most %d.", len(*policy), maxPolicy)
 	}
 	if _, err := iam.ParseResourcePolicy(*policy); err != nil {
 		return kms.Errorf(kms.KindMalformedPolicy, "The key policy is not valid: %v.", err)
