@@ -82,6 +82,7 @@ type Cluster struct {
 	raft        atomic.Pointer[raft.Raft]
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
 	leadership  chan bool
+	caughtUp    atomic.Bool // with the leader, once since the start
 
 	formMu sync.Mutex // held while this node becomes part of a cluster
 
@@ -132,6 +133,7 @@ func Start(c Config) (_ *Cluster, err error) {
 	}
 	n.run(ctx, n.proposer.run)
 	n.run(ctx, n.answerReadIndexes)
+	n.run(ctx, n.catchUp)
 	n.run(ctx, n.watchLeadership)
 	n.run(ctx, n.joinGossip)
 	n.run(ctx, n.promoteLearners)
@@ -269,8 +271,8 @@ func (n *Cluster) Ready() error {
 		return errors.New("this node was removed from the cluster")
 	case n.leader() == "":
 		return errors.New("no leader: fewer than a majority of the nodes reach each other")
-	case n.config.Store.Applied() == 0:
-		return errors.New("the state has not reached this node yet")
+	case n.config.Store.Applied() == 0 || !n.caughtUp.Load():
+		return errors.New("the region's latest state has not reached this node yet")
 	}
 	return n.config.Store.Err()
 }

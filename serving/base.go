@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"coffer/cluster"
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
@@ -166,10 +167,13 @@ func (b *Base) Scan(ctx context.Context, do func(*View) error) error {
 func (b *Base) refresh(ctx context.Context) error {
 	call := CallOf(ctx)
 	if call.Consistency != Local {
-		if err := b.Cluster.ReadBarrier(ctx); err != nil {
-			if call.Consistency == Strong {
-				return noLeader(err)
-			}
+		err := b.Cluster.ReadBarrier(ctx)
+		switch {
+		case errors.Is(err, cluster.ErrBehind):
+			return &UnavailableError{"This node has not caught up with the region's leader, and would answer with old state. Try again, or ask another node.", err}
+		case err != nil && call.Consistency == Strong:
+			return noLeader(err)
+		case err != nil:
 			call.Stale, call.StaleFor = true, b.Cluster.LastContact()
 		}
 	}
