@@ -4,8 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 
-	"github.com/google/uuid"
-
 	"coffer/fsm"
 	"coffer/kms"
 	"coffer/secret"
@@ -20,9 +18,6 @@ type plaintext struct {
 func (p plaintext) equal(other plaintext) bool {
 	return p.binary == other.binary && subtle.ConstantTimeCompare(p.content, other.content) == 1
 }
-
-// keyOf is the KMS key of s.
-func (v *view) keyOf(s *secret.Secret) (*kms.Key, error) { return v.usableKey(s.KeyID) }
 
 // usableKey is the key with the id, the default key if id is empty; it fails where it can't encrypt.
 func (v *view) usableKey(id string) (*kms.Key, error) {
@@ -63,25 +58,12 @@ func (v *view) seal(key *kms.Key, arn, versionID string, value plaintext) (*fsm.
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := v.wrap(key, bound, raw)
+	wrapped, err := v.Encrypt(key, bound, raw)
 	if err != nil {
 		return nil, err
 	}
 	v.s.dataKeys.Add(wrapped, dataKey)
 	return &fsm.NewVersion{ID: versionID, KeyID: key.ID, WrappedKey: wrapped, Sealed: sealed, Binary: value.binary}, nil
-}
-
-// wrap wraps a data key under the current material of a KMS key.
-func (v *view) wrap(key *kms.Key, bound kms.EncryptionContext, raw []byte) ([]byte, error) {
-	material, err := v.Material(key, key.Generation())
-	if err != nil {
-		return nil, err
-	}
-	id, err := uuid.Parse(key.ID)
-	if err != nil {
-		return nil, err
-	}
-	return kms.Seal(material, id, key.Generation(), bound, raw, rand.Reader)
 }
 
 // unwrap opens the wrapped data key of a version, where its KMS key can be used.
@@ -94,11 +76,7 @@ func (v *view) unwrap(bound kms.EncryptionContext, wrapped []byte) ([]byte, erro
 	if key == nil || v.Use(key).Usable() != nil {
 		return nil, decryptionFailure()
 	}
-	material, err := v.Material(key, header.Generation)
-	if err != nil {
-		return nil, decryptionFailure()
-	}
-	raw, err := kms.Open(material, bound, wrapped)
+	raw, err := v.Decrypt(key, header.Generation, bound, wrapped)
 	if err != nil {
 		return nil, decryptionFailure()
 	}
@@ -113,7 +91,7 @@ func (v *view) rewrap(key *kms.Key, arn, versionID string, wrapped []byte) (fsm.
 		return fsm.Rewrapped{}, err
 	}
 	defer clear(raw)
-	again, err := v.wrap(key, bound, raw)
+	again, err := v.Encrypt(key, bound, raw)
 	return fsm.Rewrapped{Version: versionID, KeyID: key.ID, WrappedKey: again}, err
 }
 

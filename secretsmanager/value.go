@@ -234,7 +234,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *PutSecretValueInput) (
 			out.VersionStages = found.LabelsOf(out.VersionID)
 			return nil, err
 		}
-		key, err := v.keyOf(found)
+		key, err := v.usableKey(found.KeyID)
 		if err != nil {
 			return nil, err
 		}

@@ -90,7 +90,6 @@ func CallOf(ctx context.Context) *Call { return ctx.Value(callKey{}).(*Call) }
 type View struct {
 	*fsm.Tx
 	*Base
-	Ctx     context.Context
 	Account string // the caller's
 	State   fsm.Cluster
 
@@ -124,7 +123,7 @@ func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Conte
 				sealed = true
 				return err
 			}
-			v = &View{Tx: tx, Base: b, Ctx: ctx, Account: CallOf(ctx).Principal.Account, State: cluster, unwrapped: unwrapped}
+			v = &View{Tx: tx, Base: b, Account: CallOf(ctx).Principal.Account, State: cluster, unwrapped: unwrapped}
 			return do(v)
 		})
 		if sealed && !followed && b.Keyring.Follow != nil { // the root key may have been rotated just now

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"coffer/fsm"
@@ -88,6 +89,29 @@ func (v *View) Material(key *kms.Key, generation uint32) ([]byte, error) {
 		v.Keyring.unwrapped.Add(id, raw)
 		return nil
 	})
+}
+
+// Encrypt encrypts plaintext under the current material of a key. Whether the key may be used is the caller's to check,
+// as it is for Decrypt.
+func (v *View) Encrypt(key *kms.Key, bound kms.EncryptionContext, plaintext []byte) ([]byte, error) {
+	material, err := v.Material(key, key.Generation())
+	if err != nil {
+		return nil, err
+	}
+	id, err := uuid.Parse(key.ID)
+	if err != nil {
+		return nil, err
+	}
+	return kms.Seal(material, id, key.Generation(), bound, plaintext, v.Random)
+}
+
+// Decrypt opens what Encrypt made with one generation of a key's material, which the ciphertext's header names.
+func (v *View) Decrypt(key *kms.Key, generation uint32, bound kms.EncryptionContext, ciphertext []byte) ([]byte, error) {
+	material, err := v.Material(key, generation)
+	if err != nil {
+		return nil, err
+	}
+	return kms.Open(material, bound, ciphertext)
 }
 
 // defaultMaterial is the first generation of the region's default key, which Coffer derives keys of its own from.

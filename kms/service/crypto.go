@@ -3,8 +3,6 @@ package service
 import (
 	"context"
 
-	"github.com/google/uuid"
-
 	"coffer/kms"
 	"coffer/serving"
 )
@@ -60,18 +58,6 @@ func checkAlgorithm(v *serving.View, key *kms.Key, algorithm *string) error {
 	return nil
 }
 
-func encrypt(v *serving.View, key *kms.Key, ctx kms.EncryptionContext, plaintext []byte) ([]byte, error) {
-	material, err := v.Material(key, key.Generation())
-	if err != nil {
-		return nil, err
-	}
-	id, err := uuid.Parse(key.ID)
-	if err != nil {
-		return nil, err
-	}
-	return kms.Seal(material, id, key.Generation(), ctx, plaintext, v.Random)
-}
-
 // decrypt opens a ciphertext with the key that made it, which must be the one that named means, if anything. It
 // answers that key and the id of the material.
 func decrypt(v *serving.View, named *string, ctx kms.EncryptionContext, algorithm *string, ciphertext []byte, operation string) (plaintext []byte, key *kms.Key, materialID string, err error) {
@@ -98,11 +84,7 @@ func decrypt(v *serving.View, named *string, ctx kms.EncryptionContext, algorith
 	if err := checkAlgorithm(v, key, algorithm); err != nil {
 		return nil, nil, "", err
 	}
-	material, err := v.Material(key, header.Generation)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	plaintext, err = kms.Open(material, ctx, ciphertext)
+	plaintext, err = v.Decrypt(key, header.Generation, ctx, ciphertext)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -148,7 +130,7 @@ func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput
 		if err := in.ready(); err != nil {
 			return err
 		}
-		ciphertext, err := encrypt(v, key, in.EncryptionContext, *in.Plaintext)
+		ciphertext, err := v.Encrypt(key, in.EncryptionContext, *in.Plaintext)
 		out = &EncryptOutput{ciphertext, key.ARN(v.Region), kms.Symmetric}
 		return err
 	})
@@ -265,7 +247,7 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 		if err := in.ready(); err != nil {
 			return err
 		}
-		ciphertext, err := encrypt(v, to, in.DestinationEncryptionContext, plaintext)
+		ciphertext, err := v.Encrypt(to, in.DestinationEncryptionContext, plaintext)
 		out = &ReEncryptOutput{ciphertext, from.ARN(v.Region), to.ARN(v.Region), kms.Symmetric, kms.Symmetric, material, to.Materials[to.Current].ID}
 		return err
 	})

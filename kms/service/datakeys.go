@@ -79,7 +79,7 @@ func (s *Service) dataKey(ctx context.Context, in *DataKeyInput, operation strin
 		if _, err := io.ReadFull(s.Random, raw); err != nil {
 			return err
 		}
-		ciphertext, err := encrypt(v, key, in.EncryptionContext, raw)
+		ciphertext, err := v.Encrypt(key, in.EncryptionContext, raw)
 		out = &DataKeyOutput{ciphertext, raw, key.ARN(v.Region), key.Materials[key.Current].ID}
 		return err
 	})
