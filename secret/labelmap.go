@@ -28,7 +28,7 @@ func (l Labels) next() (string, Labels) {
 	var head [binary.MaxVarintLen64]byte
 	n, used := binary.Uvarint(head[:copy(head[:], l)])
 	if used <= 0 || n > uint64(len(l)-used) {
-		return "", "" // not what appendTo wrote
+		return "", "" // not what appendLabel wrote
 	}
 	end := used + int(n)
 	return string(l[used:end]), l[end:]
