@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -41,11 +42,9 @@ func (n *Cluster) calls() http.Handler {
 	handle := func(pattern string, do http.HandlerFunc, roles ...pki.Role) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			caller := callerOf(r)
-			for _, role := range roles {
-				if caller.Role == role {
-					do(w, r)
-					return
-				}
+			if slices.Contains(roles, caller.Role) {
+				do(w, r)
+				return
 			}
 			http.Error(w, fmt.Sprintf("the certificate of %s %s does not allow this", caller.Role, caller.ID), http.StatusForbidden)
 		})
@@ -260,8 +259,9 @@ func (n *Cluster) restore(r *http.Request) error {
 	if err := node.Restore(meta, f, time.Minute); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	// An entry after the restored state, so that no node can take itself for up to date without it.
-	entry := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("restored"), &fsm.Checkpoint{})})
+	// An entry after the restored state, so that no node can take itself for up to date without it. Other regions have
+	// seen later states, or earlier ones.
+	entry := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: time.Now().UnixMilli()})})
 	return node.Apply(entry, proposeTimeout).Error()
 }
 

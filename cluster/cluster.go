@@ -32,11 +32,15 @@ type Config struct {
 	BootstrapExpect int      // nodes that form a new cluster; 0 only joins
 	Endpoint        string   // URL of this node's client port, told to others
 
+	Regions RegionsConfig // how this region finds the others
+
 	// RootKeyID is the id of the root key that the region's keys are wrapped under, as far as this node has it; empty
 	// while it is sealed. Nodes with another one are refused.
 	RootKeyID func() string
 	// Calls are what the peer port answers besides the calls of this package.
 	Calls []Call
+	// RegionCalls are what it answers to nodes of other regions.
+	RegionCalls []Call
 
 	// OnLeader is called when this node has become leader and has applied all that was committed before.
 	OnLeader func(context.Context) error
@@ -73,6 +77,7 @@ type Cluster struct {
 	log    *slog.Logger
 
 	gossip   *gossip
+	regions  *regions // nil where none are configured
 	peers    *peerPort
 	client   *http.Client // to other nodes' peer ports
 	logs     *checkedLog
@@ -86,12 +91,12 @@ type Cluster struct {
 
 	formMu sync.Mutex // held while this node becomes part of a cluster
 
+	begin  func()
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// Start opens this node's log, its peer port and gossip, and begins to take part: with the data it has,
-// or else by forming or joining a cluster in the background.
+// Start opens this node's log, its peer port and gossip. Begin comes after it.
 func Start(c Config) (_ *Cluster, err error) {
 	n := &Cluster{config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8)}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,8 +114,13 @@ func Start(c Config) (_ *Cluster, err error) {
 	}
 	n.client = n.peers.client()
 	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect, Version: fsm.Version}
-	if n.gossip, err = startGossip(c, self); err != nil {
+	if n.gossip, err = startGossip(regionPool(c), c.Credentials.Cluster, self); err != nil {
 		return nil, err
+	}
+	if c.Regions.GossipAddr != "" {
+		if n.regions, err = startRegions(c, self); err != nil {
+			return nil, err
+		}
 	}
 	n.proposer = newProposer(n)
 	n.barrier = newBarrier(n)
@@ -131,18 +141,27 @@ func Start(c Config) (_ *Cluster, err error) {
 			return nil, err
 		}
 	}
-	n.run(ctx, n.proposer.run)
-	n.run(ctx, n.answerReadIndexes)
-	n.run(ctx, n.catchUp)
-	n.run(ctx, n.watchLeadership)
-	n.run(ctx, n.joinGossip)
-	n.run(ctx, n.promoteLearners)
-	if !member {
-		n.run(ctx, n.form)
+	n.begin = func() {
+		n.run(ctx, n.proposer.run)
+		n.run(ctx, n.answerReadIndexes)
+		n.run(ctx, n.catchUp)
+		n.run(ctx, n.watchLeadership)
+		n.run(ctx, func(ctx context.Context) { n.gossip.join(ctx, c.Join) })
+		if n.regions != nil {
+			n.run(ctx, func(ctx context.Context) { n.regions.pool.join(ctx, c.Regions.Join) })
+		}
+		n.run(ctx, n.promoteLearners)
+		if !member {
+			n.run(ctx, n.form)
+		}
+		n.peers.serve(&n.done)
 	}
-	n.peers.serve(&n.done)
 	return n, nil
 }
+
+// Begin begins to take part: with the data that this node has, or else by forming or joining a cluster in the
+// background. From then on the functions of the configuration are called.
+func (n *Cluster) Begin() { n.begin() }
 
 func (n *Cluster) run(ctx context.Context, f func(context.Context)) {
 	n.done.Add(1)
@@ -246,6 +265,14 @@ func (n *Cluster) leads() bool {
 	return r != nil && r.State() == raft.Leader && n.established.Load() == r.CurrentTerm()
 }
 
+// LeaderTerm is the term in which this node leads the region and has applied all that was committed before; 0 if it does not.
+func (n *Cluster) LeaderTerm() uint64 {
+	if !n.leads() {
+		return 0
+	}
+	return n.established.Load()
+}
+
 // IsLeader reports whether this node leads the region and has applied all that was committed before.
 func (n *Cluster) IsLeader() bool { return n.leads() }
 
@@ -334,6 +361,9 @@ func (n *Cluster) Stop() {
 	if n.gossip != nil {
 		n.gossip.stop()
 	}
+	if n.regions != nil {
+		n.regions.stop()
+	}
 	if n.peers != nil {
 		n.peers.stop()
 	}
@@ -348,8 +378,14 @@ func (n *Cluster) Stop() {
 	}
 }
 
-// Addresses are where this node listens: its peer port and its gossip port.
-func (n *Cluster) Addresses() (peer, gossip string) { return n.peers.advertised(), n.gossip.addr }
+// Addresses are where this node listens: its peer port, its gossip port, and its gossip port for all regions, which is
+// empty where it has none.
+func (n *Cluster) Addresses() (peer, gossip, regions string) {
+	if n.regions != nil {
+		regions = n.regions.pool.addr
+	}
+	return n.peers.advertised(), n.gossip.addr, regions
+}
 
 // LogPath is the Raft log's file, for its size.
 func (n *Cluster) LogPath() string { return filepath.Join(n.config.Dir, logFile) }

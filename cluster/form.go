@@ -17,21 +17,6 @@ import (
 // formInterval is how often a node without a cluster looks for one, and a leader for nodes to promote.
 const formInterval = 200 * time.Millisecond
 
-// joinGossip keeps trying the configured addresses until one answers, and again whenever this node is alone.
-func (n *Cluster) joinGossip(ctx context.Context) {
-	if len(n.config.Join) == 0 {
-		return
-	}
-	every(ctx, formInterval, func() {
-		if n.gossip.list.NumMembers() > 1 {
-			return
-		}
-		if _, err := n.gossip.list.Join(n.config.Join); err != nil {
-			n.log.Debug("gossip: nobody answers yet", "error", err)
-		}
-	})
-}
-
 // every calls do at once and then at intervals until ctx ends.
 func every(ctx context.Context, interval time.Duration, do func()) {
 	tick := time.NewTicker(interval)

@@ -8,14 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/memberlist"
-
-	"coffer/cluster/pki"
 )
 
 // meta is what a node tells the others of itself by gossip. memberlist allows 512 bytes.
@@ -27,17 +27,18 @@ type meta struct {
 	Version  int    `cbor:"5,keyasint"`           // highest command version it applies
 }
 
-// gossip is the memberlist pool of a region. Its key is derived from the configured one together with the
-// cluster's authority and the region, so that a node of another cluster or region can't take part even
-// where somebody configured the same key.
+// gossip is a memberlist pool. Its key is derived from a configured one together with the cluster's authority and the
+// pool's name, so that a node of another cluster or region can't take part even where somebody configured the same key.
 type gossip struct {
 	list *memberlist.Memberlist
 	addr string // host:port where it listens
 	log  *slog.Logger
 
+	validName func(string) bool
+
 	mu    sync.Mutex // guards below
 	self  meta
-	known map[string]heard // by node id; kept when a node leaves, since Raft will want to reach it again
+	known map[string]heard // by name; kept when a node leaves, since Raft will want to reach it again
 }
 
 // heard is what was last heard of a node.
@@ -46,36 +47,81 @@ type heard struct {
 	alive bool
 }
 
-func startGossip(c Config, self meta) (*gossip, error) {
-	host, port, err := splitAddr(c.GossipAddr)
+// pool says which memberlist pool a node takes part in.
+type pool struct {
+	name            string // of the node in it
+	addr, advertise string
+	key             []byte
+	label           string // what the key is bound to, besides the authority
+	config          *memberlist.Config
+	validName       func(string) bool
+	log             *slog.Logger
+}
+
+func startGossip(p pool, authority [sha256.Size]byte, self meta) (*gossip, error) {
+	host, port, err := splitAddr(p.addr)
 	if err != nil {
-		return nil, fmt.Errorf("gossip address %q: %w", c.GossipAddr, err)
+		return nil, fmt.Errorf("gossip address %q: %w", p.addr, err)
 	}
-	key, err := hkdf.Key(sha256.New, c.GossipKey, append(c.Credentials.Cluster[:], c.Credentials.Identity.Region...), "coffer gossip v1", 32)
+	key, err := hkdf.Key(sha256.New, p.key, authority[:], p.label, 32)
 	if err != nil {
 		return nil, err
 	}
-	g := &gossip{log: c.Log, self: self, known: map[string]heard{}}
-	mc := memberlist.DefaultLANConfig()
-	mc.Name = c.Credentials.Identity.ID
+	g := &gossip{log: p.log, validName: p.validName, self: self, known: map[string]heard{}}
+	mc := p.config
+	mc.Name = p.name
 	mc.BindAddr, mc.BindPort = host, port
 	mc.AdvertisePort = port
-	if c.GossipAdvertise != "" {
-		if mc.AdvertiseAddr, mc.AdvertisePort, err = splitAddr(c.GossipAdvertise); err != nil {
-			return nil, fmt.Errorf("advertised gossip address %q: %w", c.GossipAdvertise, err)
+	if p.advertise != "" {
+		if mc.AdvertiseAddr, mc.AdvertisePort, err = splitAddr(p.advertise); err != nil {
+			return nil, fmt.Errorf("advertised gossip address %q: %w", p.advertise, err)
 		}
 	}
 	mc.SecretKey = key
+	mc.TCPTimeout = gossipDialTimeout
 	mc.Delegate = (*gossipDelegate)(g)
 	mc.Events = (*gossipDelegate)(g)
 	mc.DeadNodeReclaimTime = 1 // a node that died may return at another address at once
-	mc.LogOutput = logWriter{c.Log.With("part", "gossip")}
+	mc.LogOutput = logWriter{p.log}
 	if g.list, err = memberlist.Create(mc); err != nil {
-		return nil, fmt.Errorf("start gossip at %s: %w", c.GossipAddr, err)
+		return nil, fmt.Errorf("start gossip at %s: %w", p.addr, err)
 	}
 	local := g.list.LocalNode()
 	g.addr = net.JoinHostPort(local.Addr.String(), strconv.Itoa(int(local.Port)))
 	return g, nil
+}
+
+// How often a pool's configured addresses are tried: while nobody else is in it, and while some of them are not. Pools
+// that were cut apart for longer than gossip remembers its dead find together again this way.
+const (
+	aloneInterval     = 200 * time.Millisecond
+	rejoinInterval    = 5 * time.Second
+	gossipDialTimeout = 3 * time.Second
+)
+
+// join keeps trying addresses of other nodes until ctx ends.
+func (g *gossip) join(ctx context.Context, addresses []string) {
+	if len(addresses) == 0 {
+		return
+	}
+	var last time.Time
+	every(ctx, aloneInterval, func() {
+		missing := addresses
+		if members := g.list.Members(); len(members) > 1 {
+			if time.Since(last) < rejoinInterval {
+				return
+			}
+			missing = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool {
+				return slices.ContainsFunc(members, func(m *memberlist.Node) bool { return m.Address() == address })
+			})
+		}
+		for _, address := range missing {
+			if _, err := g.list.Join([]string{address}); err != nil {
+				g.log.Debug("gossip: an address does not answer", "address", address, "error", err)
+			}
+		}
+		last = time.Now()
+	})
 }
 
 func splitAddr(addr string) (string, int, error) {
@@ -171,7 +217,7 @@ func (d *gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.learn(n) }
 
 func (d *gossipDelegate) learn(n *memberlist.Node) {
 	m, err := decodeMeta(n.Meta)
-	if err != nil || (pki.Identity{Role: pki.Node, Region: "x", ID: n.Name}).Check() != nil {
+	if err != nil || !d.validName(n.Name) {
 		d.log.Warn("gossip: a node that says nothing usable of itself", "node", n.Name)
 		return
 	}

@@ -17,6 +17,8 @@ import (
 const (
 	raftProtocol = "coffer-raft"
 	callProtocol = "http/1.1" // node-to-node calls and operators
+	// regionProtocol is for calls of nodes of other regions.
+	regionProtocol = "coffer-regions"
 )
 
 // peerPort listens for the other nodes and hands connections to Raft, to the read index or to the calls' server.
@@ -27,7 +29,9 @@ type peerPort struct {
 	raft     *connQueue
 	index    *connQueue
 	calls    *connQueue
-	server   *http.Server
+	regions  *connQueue
+	server   *http.Server // of calls
+	foreign  *http.Server // of regions
 
 	transportOnce sync.Once
 	transport     raft.Transport
@@ -39,14 +43,22 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for other nodes: %w", err)
 	}
-	p := &peerPort{n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)), index: newConnQueue(listener.Addr()), calls: newConnQueue(listener.Addr())}
-	p.server = &http.Server{
-		Handler:           n.calls(),
+	addr := listener.Addr()
+	p := &peerPort{
+		n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)),
+		index: newConnQueue(addr), calls: newConnQueue(addr), regions: newConnQueue(addr),
+	}
+	p.server, p.foreign = p.serverOf(n.calls()), p.serverOf(n.regionCalls())
+	return p, nil
+}
+
+func (p *peerPort) serverOf(calls http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           calls,
 		ReadHeaderTimeout: peerTimeout,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          newStdLog(n.log.With("part", "peers")),
+		ErrorLog:          newStdLog(p.n.log.With("part", "peers")),
 	}
-	return p, nil
 }
 
 func (p *peerPort) advertised() string {
@@ -57,10 +69,14 @@ func (p *peerPort) advertised() string {
 }
 
 func (p *peerPort) serve(done *sync.WaitGroup) {
-	done.Add(2)
+	done.Add(3)
 	go func() {
 		defer done.Done()
 		p.accept()
+	}()
+	go func() {
+		defer done.Done()
+		_ = p.foreign.Serve(p.regions) // ends with the port
 	}()
 	go func() {
 		defer done.Done()
@@ -72,7 +88,7 @@ func (p *peerPort) serve(done *sync.WaitGroup) {
 const handshakes = 64
 
 func (p *peerPort) accept() {
-	config := p.n.config.Credentials.Server(raftProtocol, indexProtocol, callProtocol)
+	config := p.n.config.Credentials.Server(regionProtocol, raftProtocol, indexProtocol, callProtocol)
 	slots := make(chan struct{}, handshakes)
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -109,6 +125,8 @@ func (p *peerPort) admit(conn *tls.Conn) {
 		queue = p.raft
 	case indexProtocol:
 		queue = p.index
+	case regionProtocol:
+		queue = p.regions
 	}
 	if queue != p.calls && !isNode(conn.ConnectionState()) {
 		_ = conn.Close()
@@ -123,12 +141,16 @@ func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: peerTimeout}, Config: p.n.config.Credentials.Client(id, protocol)}
-	conn, err := d.DialContext(ctx, "tcp", m.Peer)
+	conn, err := dialTLS(ctx, m.Peer, p.n.config.Credentials.Client(p.n.config.Credentials.Identity.Region, id, protocol))
 	if err != nil {
 		return nil, fmt.Errorf("connect to node %s: %w", id, err)
 	}
 	return conn, nil
+}
+
+func dialTLS(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: peerTimeout}, Config: config}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // client makes calls to "https://<node id>/…".
@@ -170,7 +192,9 @@ func (p *peerPort) stop() {
 		_ = p.raft.Close()
 		_ = p.index.Close()
 		_ = p.calls.Close()
+		_ = p.regions.Close()
 		_ = p.server.Close()
+		_ = p.foreign.Close()
 	})
 }
 

@@ -63,7 +63,7 @@ func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *lay
 	defer s.swap.RUnlock()
 	s.mu.RLock()
 	tx, err := s.db.Begin(false)
-	w := &writeTx{Tx: Tx{tx: tx, layers: [3]*layer{batch, s.active, s.flushing}}, digest: before.digest}
+	w := &writeTx{Tx: Tx{tx: tx, layers: [4]*layer{batch, s.active, s.flushing}}, digest: before.digest}
 	s.mu.RUnlock()
 	if err != nil {
 		return err
@@ -99,6 +99,7 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 			}
 			return nil, err
 		}
+		w.added, w.removed = nil, false
 		out, err := c.apply(w, e.ID)
 		if refused := refusal(err); refused != nil {
 			out = Outcome{Refused: refused}
@@ -116,6 +117,29 @@ type writeTx struct {
 	digest uint64
 	index  uint64 // of the entry being applied
 	placed uint64 // values added by it
+
+	// What the command that is being applied did to the versions of its secret.
+	added   []string
+	removed bool
+}
+
+// atomically calls do: when it fails, nothing of what it wrote stays.
+func (w *writeTx) atomically(do func() error) error {
+	digest, placed, layers := w.digest, w.placed, w.layers
+	w.layers = [4]*layer{newLayer(), layers[0], layers[1], layers[2]}
+	err := do()
+	scratch := w.layers[0]
+	w.layers = layers
+	if err != nil {
+		w.digest, w.placed = digest, placed
+		return err
+	}
+	for t, rows := range scratch.rows {
+		for key, row := range rows {
+			w.layers[0].set(table(t), []byte(key), row)
+		}
+	}
+	return nil
 }
 
 func (w *writeTx) put(t table, key, payload []byte) {
@@ -159,13 +183,13 @@ func (w *writeTx) putSecret(old, s *secret.Secret) {
 		{tableByChanged, func(s *secret.Secret) int64 { return s.Changed }},
 		{tableByAccessed, func(s *secret.Secret) int64 { return s.AccessedDay }},
 	} {
-		if old != nil {
+		if old != nil && old.Displaced == nil {
 			if s != nil && index.at(old) == index.at(s) {
 				continue
 			}
 			w.remove(index.t, timeKey(old.Account, index.at(old), old.Name))
 		}
-		if s != nil {
+		if s != nil && s.Displaced == nil {
 			w.add(index.t, timeKey(s.Account, index.at(s), s.Name), nil)
 		}
 	}
@@ -192,12 +216,14 @@ func (w *writeTx) removeSecret(s *secret.Secret) {
 	for _, v := range versions {
 		w.removeVersion(s, v)
 	}
+	w.unlink(s)
 	w.putSecret(s, nil)
 }
 
 func (w *writeTx) removeVersion(s *secret.Secret, v secret.Version) {
 	w.remove(tableVersions, versionKey(s.Account, s.Name, v.ID))
 	w.remove(tableValues, valueKey(s.Account, v.Place))
+	w.removed = true
 }
 
 // place is where the next value of the batch goes: after all values of earlier entries.

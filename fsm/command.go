@@ -61,6 +61,21 @@ var kinds = map[Kind]func() Command{
 	30: func() Command { return &EndKeys{} },
 	31: func() Command { return &RotateRootKey{} },
 	32: func() Command { return &RewrapValues{} },
+	33: func() Command { return &BeginEpoch{} },
+	34: func() Command { return &AddLinks{} },
+	35: func() Command { return &RemoveLinks{} },
+	36: func() Command { return &Promote{} },
+	37: func() Command { return &Receive{} },
+	38: func() Command { return &ReceiveVersions{} },
+	39: func() Command { return &ReceiveNotice{} },
+	40: func() Command { return &Settle{} },
+	41: func() Command { return &HandOver{} },
+	42: func() Command { return &SetPeer{} },
+	43: func() Command { return &SetSuccessors{} },
+	44: func() Command { return &ReportPeer{} },
+	45: func() Command { return &AddReplicationKey{} },
+	46: func() Command { return &Repair{} },
+	47: func() Command { return &RestoreDisplaced{} },
 }
 
 // kindOf is the inverse of kinds.
@@ -83,6 +98,9 @@ type Cluster struct {
 	DefaultKeyID string `cbor:"6,keyasint"`
 	// RootKey is how nodes reach the root key since it was last rotated (rootkey.Schemes); it is no secret.
 	RootKey string `cbor:"7,keyasint,omitempty"`
+	// Epoch is when the state began that other regions know: at the forming, or at the last restore (milliseconds since
+	// 1970). Of what the region sends, other regions take nothing of an earlier epoch than they have seen.
+	Epoch int64 `cbor:"8,keyasint,omitempty"`
 }
 
 // Ref names a secret whose ARN the proposer has seen. A secret deleted and created anew under the name is another one.
@@ -130,6 +148,8 @@ type (
 		Tags        []secret.Tag `cbor:"4,keyasint,omitempty"`
 		Version     *NewVersion  `cbor:"5,keyasint,omitempty"`
 		KeyID       string       `cbor:"6,keyasint,omitempty"` // of the KMS key; the default key's if empty
+
+		Links []secret.NewLink `cbor:"7,keyasint,omitempty"`
 	}
 	// PutVersion adds a version and attaches Labels to it.
 	PutVersion struct {
@@ -212,6 +232,8 @@ type Outcome struct {
 	Refused *Refusal `cbor:"1,keyasint,omitempty"`
 	Labels  []string `cbor:"2,keyasint,omitempty"` // of the version that was added
 	Count   int      `cbor:"3,keyasint,omitempty"` // secrets purged
+
+	Received *Received `cbor:"4,keyasint,omitempty"` // what came of another region's state
 }
 
 // Refusal is a secret.Error or a kms.Error on its way between nodes.

@@ -41,6 +41,7 @@ const (
 
 // publish makes a batch visible to transactions.
 func (s *Store) publish(batch *layer, st state) {
+	lagging := s.lagging(batch)
 	s.mu.Lock()
 	for t, rows := range batch.rows {
 		if s.active.rows[t] == nil {
@@ -53,10 +54,26 @@ func (s *Store) publish(batch *layer, st state) {
 	s.active.state = st
 	s.mu.Unlock()
 	s.moveTo(st)
+	if len(lagging) > 0 {
+		s.onOutbox(lagging)
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// lagging are the keys of the outbox that a batch set.
+func (s *Store) lagging(batch *layer) (keys []string) {
+	if s.onOutbox == nil {
+		return nil
+	}
+	for key, row := range batch.rows[tableOutbox] {
+		if row != nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (s *Store) unflushed() int {

@@ -77,7 +77,7 @@ func (t *Tx) Secrets(l List, visit func(*secret.Secret) bool) []byte {
 		if l.Order == ByName {
 			var s secret.Secret
 			in.decode(k, payload, &s)
-			more = visit(&s)
+			more = s.Displaced != nil || visit(&s)
 		} else if bytes.HasPrefix(name, []byte(l.NamePrefix)) {
 			s := t.ByName(l.Account, string(name))
 			if s == nil {

@@ -15,7 +15,7 @@ import (
 type Tx struct {
 	tx      *bbolt.Tx
 	buckets [tables]*bbolt.Bucket // those that were used
-	layers  [3]*layer             // newest first, each newer than tx; nil ones are empty
+	layers  [4]*layer             // newest first, each newer than tx; nil ones are empty
 	cache   *cache                // of decoded rows; nil where they will be changed
 }
 

@@ -62,7 +62,7 @@ func (c *RotateRootKey) apply(w *writeTx, _ commandID) (Outcome, error) {
 		keys = append(keys, k)
 		return !missing
 	})
-	if missing {
+	if missing || !w.rewrapReplicationKeys(rewrapped) {
 		return Outcome{}, kms.ErrConflict
 	}
 	for _, k := range keys {

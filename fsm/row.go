@@ -27,12 +27,18 @@ const (
 	tableByDeletion              // time account \0 name -> nothing
 	tableCluster                 // "cluster" -> Cluster
 	tableAliases                 // account \0 alias name -> kms.Alias
+	tableLinks                   // region \0 account \0 name -> secret.Link, of primaries
+	tableReplicas                // primary's region \0 account \0 name -> secret.Replica
+	tableOutbox                  // region \0 kind, and account \0 name -> secret.Lag, or link id -> Notice
+	tablePeers                   // region -> Peer
+	tableEnded                   // link id -> when it was ended here, for ever
 	tables
 )
 
 var tableNames = [tables][]byte{
 	[]byte("meta"), []byte("secrets"), []byte("versions"), []byte("values"), []byte("keys"),
 	[]byte("by-created"), []byte("by-changed"), []byte("by-accessed"), []byte("by-deletion"), []byte("cluster"), []byte("aliases"),
+	[]byte("links"), []byte("replicas"), []byte("outbox"), []byte("peers"), []byte("ended"),
 }
 
 // ErrDamaged says that something stored is not what was written. The node must not serve any more.
@@ -121,6 +127,12 @@ func timeKey(account string, at int64, name string) []byte {
 	b := make([]byte, 0, len(account)+9+len(name))
 	b = append(append(b, account...), 0)
 	return append(binary.BigEndian.AppendUint64(b, uint64(at)), name...)
+}
+
+// regionKey is the key of what belongs to a secret and a region.
+func regionKey(region, account, name string) []byte {
+	b := make([]byte, 0, len(region)+len(account)+len(name)+2)
+	return append(append(append(append(append(b, region...), 0), account...), 0), name...)
 }
 
 func deletionKey(at int64, account, name string) []byte {

@@ -33,7 +33,7 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 	}
 	s := &secret.Secret{
 		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
-		Description: c.Description, Created: c.At, Changed: c.At, Revision: 1, Recent: remember(nil, id), KeyID: c.KeyID,
+		Description: c.Description, Created: c.At, Changed: c.At, Recent: remember(nil, id), KeyID: c.KeyID,
 	}
 	if err := s.Tag(c.Tags); err != nil {
 		return Outcome{}, err
@@ -43,6 +43,8 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 			return Outcome{}, err
 		}
 	}
+	s.Revision = 1
+	w.addLinks(s, c.Links, c.At, id)
 	w.putSecret(nil, s)
 	return created(s, c.Version), nil
 }
@@ -54,9 +56,9 @@ func created(s *secret.Secret, v *NewVersion) Outcome {
 	return Outcome{Labels: s.LabelsOf(v.ID)}
 }
 
-// change loads the secret that ref names, lets do change it, and stores it. A command that was
-// applied before and is proposed again changes nothing.
-func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+// alter loads the secret that ref names, lets do alter it, and stores it. A command that was
+// applied before and is proposed again alters nothing.
+func (w *writeTx) alter(ref Ref, id commandID, do func(*secret.Secret) error) (*secret.Secret, error) {
 	s := w.ByName(ref.Account, ref.Name)
 	if s == nil || s.Suffix != ref.Suffix {
 		return nil, secret.ErrConflict
@@ -68,11 +70,25 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 	if err := do(s); err != nil {
 		return nil, err
 	}
-	s.Changed = max(s.Changed, at)
-	s.Revision++
 	s.Recent = remember(s.Recent, id)
 	w.putSecret(&old, s)
 	return s, nil
+}
+
+// change is alter for what a primary or a standalone secret is changed by, and its replicas follow.
+func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+	return w.alter(ref, id, func(s *secret.Secret) error {
+		if err := w.writable(s); err != nil {
+			return err
+		}
+		if err := do(s); err != nil {
+			return err
+		}
+		s.Changed = max(s.Changed, at)
+		s.Revision++
+		w.changed(s, at, id)
+		return nil
+	})
 }
 
 // live is change for a secret that is not scheduled for deletion.
@@ -96,21 +112,41 @@ func (c *PutVersion) apply(w *writeTx, id commandID) (Outcome, error) {
 }
 
 func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
-		if c.Version != nil {
-			if err := w.addVersion(s, c.Version, []string{secret.Current}, c.At); err != nil {
-				return err
+	if s := w.ByName(c.Ref.Account, c.Ref.Name); s != nil && s.Primary != "" && c.Version == nil && c.Description == nil && c.Key != nil {
+		return Outcome{}, c.rekeyReplica(w, id)
+	}
+	err := w.atomically(func() error {
+		_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+			if c.Key != nil {
+				if err := w.moveToKey(s, c.Key, c.At); err != nil {
+					return err
+				}
 			}
-		}
-		if c.Description != nil {
-			s.Description = *c.Description
-		}
-		if c.Key != nil {
-			return w.moveToKey(s, c.Key, c.At)
-		}
-		return nil
+			if c.Description != nil {
+				s.Description = *c.Description
+			}
+			if c.Version != nil {
+				return w.addVersion(s, c.Version, []string{secret.Current}, c.At)
+			}
+			return nil
+		})
+		return err
 	})
 	return Outcome{}, err
+}
+
+// rekeyReplica changes the one thing of a replica that is its own: its KMS key.
+func (c *UpdateSecret) rekeyReplica(w *writeTx, id commandID) error {
+	return w.atomically(func() error {
+		_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+			if err := w.moveToKey(s, c.Key, c.At); err != nil {
+				return err
+			}
+			s.Revision++
+			return nil
+		})
+		return err
+	})
 }
 
 // moveToKey puts s under another KMS key, with the versions whose data keys were wrapped anew for it.
@@ -162,12 +198,18 @@ func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, a
 	if err := s.Attach(v.ID, labels); err != nil {
 		return err
 	}
-	place := w.place()
-	w.add(tableVersions, key, encode(&secret.Version{ID: v.ID, Created: at, KeyID: v.KeyID, Place: place}))
-	w.add(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
-	s.Versions++
+	w.storeVersion(s, v, at)
+	w.added = append(w.added, v.ID)
 	w.cleanUp(s, at)
 	return nil
+}
+
+// storeVersion stores a version that is not there yet. The caller stores s.
+func (w *writeTx) storeVersion(s *secret.Secret, v *NewVersion, created int64) {
+	place := w.place()
+	w.add(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(&secret.Version{ID: v.ID, Created: created, KeyID: v.KeyID, Place: place, Revision: s.Revision + 1}))
+	w.add(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
+	s.Versions++
 }
 
 // cleanUp removes the oldest versions without labels beyond 100, but none younger than 24 hours.
@@ -210,7 +252,7 @@ func (c *MoveLabel) apply(w *writeTx, id commandID) (Outcome, error) {
 func (c *ScheduleDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
 	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
 		s.Deleted = c.Due
-		return nil
+		return w.deletable(s)
 	})
 	return Outcome{}, err
 }
@@ -227,6 +269,9 @@ func (c *DeleteNow) apply(w *writeTx, _ commandID) (Outcome, error) {
 	s := w.ByName(c.Ref.Account, c.Ref.Name)
 	if s == nil || s.Suffix != c.Ref.Suffix {
 		return Outcome{}, nil
+	}
+	if err := w.deletable(s); err != nil {
+		return Outcome{}, err
 	}
 	w.removeSecret(s)
 	return Outcome{}, nil

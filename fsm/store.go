@@ -23,6 +23,7 @@ type Store struct {
 	path     string
 	log      *slog.Logger
 	onDamage func(error)
+	onOutbox func(keys []string)
 	closing  chan struct{}
 	closed   sync.Once
 	decoded  *cache
@@ -67,6 +68,9 @@ type Options struct {
 	Log *slog.Logger
 	// OnDamage is called once, with what is damaged, as soon as it is found.
 	OnDamage func(error)
+	// OnOutbox is called with the keys of entries of the outbox that were made or changed, as soon as they can be read.
+	// It must not block. It may be nil.
+	OnOutbox func(keys []string)
 }
 
 // Open opens or creates the store in directory dir. A new file is created, synced and renamed into
@@ -78,7 +82,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("create the state store: %w", err)
 		}
 	}
-	s := &Store{path: path, log: o.Log, onDamage: o.OnDamage, closing: make(chan struct{}), active: newLayer(), decoded: newCache(), wake: make(chan struct{}, 1)}
+	s := &Store{path: path, log: o.Log, onDamage: o.OnDamage, onOutbox: o.OnOutbox, closing: make(chan struct{}), active: newLayer(), decoded: newCache(), wake: make(chan struct{}, 1)}
 	s.position.moved = make(chan struct{})
 	db, st, err := openDB(path)
 	if err != nil {
@@ -111,6 +115,9 @@ func openDB(path string) (db *bbolt.DB, st state, err error) {
 		return nil, st, fmt.Errorf("%w: the state store can't be opened: %w", ErrDamaged, err)
 	}
 	db.AllocSize = allocated
+	if err := addTables(db); err != nil {
+		return nil, st, errors.Join(fmt.Errorf("add the tables of this version of Coffer: %w", err), db.Close())
+	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		for _, name := range tableNames {
 			if tx.Bucket(name) == nil {
@@ -124,6 +131,27 @@ func openDB(path string) (db *bbolt.DB, st state, err error) {
 		_ = db.Close()
 	}
 	return db, st, err
+}
+
+// addTables makes the tables that a file of an earlier version lacks.
+func addTables(db *bbolt.DB) error {
+	const first = tableLinks // that was added after the first version
+	lacks := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		lacks = tx.Bucket(tableNames[tables-1]) == nil
+		return nil
+	})
+	if err != nil || !lacks {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range tableNames[first:] {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func readState(tx *bbolt.Tx) state {
@@ -274,7 +302,7 @@ func (s *Store) view(fn func(*Tx) error, layers bool) (err error) {
 	if layers {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
-		t.layers = [3]*layer{s.active, s.flushing}
+		t.layers = [4]*layer{s.active, s.flushing}
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer recoverDamage(&err)

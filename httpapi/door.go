@@ -48,13 +48,14 @@ func putBuffer(b *[]byte) {
 func (s *Server) handle(c echo.Context) error {
 	start := time.Now()
 	r, w := c.Request(), c.Response()
-	record := &record{id: uuid.NewString(), operation: "unknown"}
+	id := uuid.New()
+	record := &record{id: id.String(), operation: "unknown"}
 	w.Header()[requestIDHeader] = []string{record.id}
 	w.Header()["Content-Type"] = []string{contentType}
 
 	out := buffers.Get().(*[]byte)
 	defer putBuffer(out)
-	answer, err := s.answer(r, w.Header(), record, (*out)[:0])
+	answer, err := s.answer(r, w.Header(), id[:], record, (*out)[:0])
 	if err != nil {
 		api := serving.ToAPIError(err).Of(target(r))
 		record.code, record.status = api.Code, api.Status
@@ -82,7 +83,7 @@ type record struct {
 	status    int
 }
 
-func (s *Server) answer(r *http.Request, header http.Header, rec *record, into []byte) ([]byte, error) {
+func (s *Server) answer(r *http.Request, header http.Header, id []byte, rec *record, into []byte) ([]byte, error) {
 	operation, ok := s.operations[target(r)]
 	if !ok {
 		return nil, serving.ErrUnknownOperation
@@ -106,7 +107,7 @@ func (s *Server) answer(r *http.Request, header http.Header, rec *record, into [
 		return nil, err
 	}
 	rec.accessKey = principal.ARN
-	call := &serving.Call{Principal: principal}
+	call := &serving.Call{Principal: principal, RequestID: id}
 	switch want := r.Header.Get(consistencyHeader); strings.ToLower(want) {
 	case "":
 	case "strong":

@@ -36,6 +36,13 @@ type Config struct {
 	Join            []string `mapstructure:"join"`             // gossip addresses of other nodes
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
 
+	// How the region finds other regions. All of it can be left out.
+	RegionGossip          string   `mapstructure:"region-gossip"`           // gossip port for nodes of all regions, host:port, TCP and UDP
+	RegionGossipAdvertise string   `mapstructure:"region-gossip-advertise"` // host:port that other regions reach it by
+	RegionGossipKey       string   `mapstructure:"region-gossip-key"`       // file with the gossip key that all regions share, mode 0600
+	RegionJoin            []string `mapstructure:"region-join"`             // gossip addresses of nodes of other regions
+	RegionPeerAdvertise   string   `mapstructure:"region-peer-advertise"`   // host:port that other regions reach the peer port by
+
 	RootKey         string `mapstructure:"root-key"`         // the region's root key (rootkey.Schemes); a file has mode 0600
 	RootCredentials string `mapstructure:"root-credentials"` // file with the account's root credentials, mode 0600
 }
@@ -57,6 +64,10 @@ func (c *Config) Check() error {
 		return fmt.Errorf("bootstrap-expect is %d: wanted the number of nodes that form the cluster", c.BootstrapExpect)
 	case c.TLSCert == "" && !c.InsecureHTTP && !loopback(c.Listen):
 		return fmt.Errorf("the client port %s would speak plain HTTP beyond this machine: give tls-cert and tls-key, or insecure-http if something before it speaks TLS", c.Listen)
+	case (c.RegionGossip == "") != (c.RegionGossipKey == ""):
+		return errors.New("region-gossip and region-gossip-key belong together: set both, or neither for a region alone")
+	case c.RegionGossip == "" && (len(c.RegionJoin) > 0 || c.RegionGossipAdvertise != ""):
+		return errors.New("region-join and region-gossip-advertise need region-gossip: set the address that this node gossips with other regions at")
 	case c.BootstrapExpect == 1 && len(c.Join) > 0:
 		return errors.New("bootstrap-expect is 1, which forms a cluster alone, and join names other nodes: set the one that is meant")
 	case c.BootstrapExpect == 0 && len(c.Join) == 0:
@@ -76,9 +87,10 @@ func loopback(addr string) bool {
 
 // secrets are what the files of a configuration hold.
 type secrets struct {
-	credentials iam.Credentials
-	gossipKey   []byte
-	peer        *pki.Credentials
+	credentials     iam.Credentials
+	gossipKey       []byte
+	regionGossipKey []byte // nil for a region alone
+	peer            *pki.Credentials
 }
 
 func (c *Config) load() (s secrets, err error) {
@@ -92,17 +104,30 @@ func (c *Config) load() (s secrets, err error) {
 	if err := s.credentials.Check(); err != nil {
 		return s, fmt.Errorf("the root credentials file %s: %w", c.RootCredentials, err)
 	}
-	if s.gossipKey, err = rootkey.ReadPrivate(c.GossipKey); err != nil {
-		return s, fmt.Errorf("gossip key: %w", err)
+	if s.gossipKey, err = readGossipKey(c.GossipKey); err != nil {
+		return s, err
 	}
-	if len(s.gossipKey) < 32 {
-		return s, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key` writes them", c.GossipKey, len(s.gossipKey))
+	if c.RegionGossipKey != "" {
+		if s.regionGossipKey, err = readGossipKey(c.RegionGossipKey); err != nil {
+			return s, err
+		}
 	}
 	s.peer, err = pki.Load(c.CA, c.Cert, c.Key)
 	if err == nil && s.peer.Identity.Role != pki.Node {
 		err = fmt.Errorf("the certificate %s is for %s %s: a node needs one of `coffer pki node`", c.Cert, s.peer.Identity.Role, s.peer.Identity.ID)
 	}
 	return s, err
+}
+
+func readGossipKey(file string) ([]byte, error) {
+	key, err := rootkey.ReadPrivate(file)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("gossip key: %w", err)
+	case len(key) < 32:
+		return nil, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key` writes them", file, len(key))
+	}
+	return key, nil
 }
 
 // damagedFile marks a data directory that must not be used again.

@@ -54,25 +54,25 @@ func TestStrangersAreRefused(t *testing.T) {
 		_, err = conn.Read(make([]byte, 1))
 		return err
 	}
-	noError(t, dial(right.Client("", "http/1.1")))
+	noError(t, dial(right.Client(right.Identity.Region, "", "http/1.1")))
 	for name, config := range map[string]*tls.Config{
-		"another cluster's node": other.Client("", "http/1.1"),
-		"another region's node":  region.Client("", "http/1.1"),
+		"another cluster's node": other.Client(other.Identity.Region, "", "http/1.1"),
+		"another region's node":  region.Client(region.Identity.Region, "", "http/1.1"),
 		"no certificate":         {NextProtos: []string{"http/1.1"}},
-		"another protocol":       right.Client("", "h2"),
-		"Raft as an operator":    operator.Client("", "coffer-raft"),
+		"another protocol":       right.Client(right.Identity.Region, "", "h2"),
+		"Raft as an operator":    operator.Client(operator.Identity.Region, "", "coffer-raft"),
 	} {
 		if err := dial(config); err == nil {
 			t.Errorf("%s was let in", name)
 		}
 	}
-	old := right.Client("", "http/1.1")
+	old := right.Client(right.Identity.Region, "", "http/1.1")
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	if err := dial(old); err == nil {
 		t.Error("TLS 1.2 was let in")
 	}
 	call := func(who *pki.Credentials, method, path string) int {
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: who.Client("", "http/1.1")}}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: who.Client(who.Identity.Region, "", "http/1.1")}}
 		defer client.CloseIdleConnections()
 		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, "https://"+n.PeerAddr()+path, nil))
 		resp := must[*http.Response](t)(client.Do(req))

@@ -34,6 +34,7 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 			}
 		})
 	}
+	g.Go(func() error { n.replication.Run(ctx); return nil })
 	job(followInterval, n.unseal)
 	job(purgeInterval, n.purge)
 	job(keysInterval, n.advanceKeys)

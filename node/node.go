@@ -23,6 +23,7 @@ import (
 	"coffer/httpapi"
 	"coffer/kms"
 	kmsservice "coffer/kms/service"
+	"coffer/replication"
 	sm "coffer/secretsmanager"
 	"coffer/serving"
 )
@@ -37,19 +38,20 @@ type Options struct {
 
 // Node is a running node.
 type Node struct {
-	config   Config
-	secrets  secrets
-	roots    *roots
-	options  Options
-	log      *slog.Logger
-	store    *fsm.Store
-	cluster  *cluster.Cluster
-	base     *serving.Base
-	service  *sm.Service
-	keys     *kmsservice.Service
-	server   *httpapi.Server
-	listener net.Listener
-	stopping chan struct{}
+	config      Config
+	secrets     secrets
+	roots       *roots
+	options     Options
+	log         *slog.Logger
+	store       *fsm.Store
+	cluster     *cluster.Cluster
+	base        *serving.Base
+	service     *sm.Service
+	keys        *kmsservice.Service
+	replication *replication.Agent
+	server      *httpapi.Server
+	listener    net.Listener
+	stopping    chan struct{}
 }
 
 // Info is what a node writes into its data directory when it listens.
@@ -59,6 +61,7 @@ type Info struct {
 	Endpoint string `json:"endpoint"`
 	Peer     string `json:"peer"`
 	Gossip   string `json:"gossip"`
+	Regions  string `json:"region_gossip,omitempty"`
 }
 
 // InfoFile is the name of Info's file in a data directory.
@@ -89,7 +92,11 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		return nil, fmt.Errorf("create the data directory: %w", err)
 	}
 	_ = os.Remove(filepath.Join(c.Data, InfoFile)) // of the last run
-	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged}); err != nil {
+	registry := prometheus.NewRegistry()
+	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
+	n.replication = replication.New(n.base, n.service, n.log, registry)
+	n.base.KnownRegion = n.replication.KnownRegion
+	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged, OnOutbox: n.replication.Notice}); err != nil {
 		return nil, n.mark(err)
 	}
 	n.base.Store = n.store
@@ -107,18 +114,22 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if c.Endpoint == "" {
 		n.config.Endpoint = n.scheme() + "://" + n.listener.Addr().String()
 	}
-	registry := prometheus.NewRegistry()
-	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.cluster, err = cluster.Start(cluster.Config{
 		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
 		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
-		RootKeyID: n.rootKeyID, Calls: n.roots.calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
+		Regions: cluster.RegionsConfig{
+			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKey: n.secrets.regionGossipKey,
+			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
+		},
+		RootKeyID: n.rootKeyID, Calls: append(n.roots.calls(), n.regionCalls()...), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
 	})
 	if err != nil {
 		return nil, n.mark(err)
 	}
 	n.base.Cluster = n.cluster
+	n.replication.Join(n.cluster)
+	n.cluster.Begin()
 	n.server = httpapi.New(httpapi.Config{
 		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
 	})
@@ -198,7 +209,7 @@ func (n *Node) initialize(ctx context.Context) error {
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
-		RootKeyID: root.ID(), Created: now, DefaultKeyID: key.ID,
+		RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
 	}}))
 	return err
 }
@@ -245,8 +256,8 @@ func (n *Node) listen() (net.Listener, error) {
 }
 
 func (n *Node) writeInfo() error {
-	peer, gossip := n.cluster.Addresses()
-	b, err := json.Marshal(Info{n.secrets.peer.Identity.ID, os.Getpid(), n.config.Endpoint, peer, gossip})
+	peer, gossip, regions := n.cluster.Addresses()
+	b, err := json.Marshal(Info{n.secrets.peer.Identity.ID, os.Getpid(), n.config.Endpoint, peer, gossip, regions})
 	if err != nil {
 		return err
 	}

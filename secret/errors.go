@@ -19,6 +19,13 @@ const (
 	KindValidation       Kind = "validation"
 	KindEncryption       Kind = "encryption"
 	KindDecryption       Kind = "decryption"
+	// The primary role of the secret is on its way to another region: a client tries again there.
+	KindMoving Kind = "moving"
+	// Refusals of what another region sends.
+	KindEnded      Kind = "link-ended"  // the link was ended here, for ever
+	KindTaken      Kind = "name-taken"  // by a secret that the sender may not touch
+	KindIncomplete Kind = "incomplete"  // versions are missing: everything must be sent
+	KindStale      Kind = "stale-state" // from a deposed leader, or older than what is here
 	// KindConflict says that the state changed between reading and proposing: read again, decide again.
 	// It never reaches a client.
 	KindConflict Kind = "conflict"
@@ -52,6 +59,14 @@ var (
 	ErrNoToken           = &Error{KindInvalidRequest, "You must provide a ClientRequestToken value. We recommend a UUID-type value."}
 	ErrInvalidName       = &Error{KindValidation, "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!"}
 	ErrNextToken         = &Error{KindInvalidNextToken, "The NextToken value is invalid. Start the list again without it."}
+	ErrReplica           = &Error{KindInvalidRequest, "Operation not permitted on a replica secret. Call must be made in primary secret's region."}
+	ErrNotReplica        = &Error{KindInvalidRequest, "You can't stop the replication to this secret: it isn't a replica. Call this in the region of the replica."}
+	ErrHasReplicas       = &Error{KindInvalidRequest, "You can't delete a primary secret that is replicated to other regions. Delete its replicas with RemoveRegionsFromReplication first."}
+	ErrReplicaRegion     = &Error{KindInvalidParameter, "Invalid replica region."}
+	ErrMoving            = &Error{KindMoving, "The primary role of this secret is being moved to another region. Try again in a moment."}
+	ErrEnded             = &Error{KindEnded, "The replication link was ended in the replica region."}
+	ErrIncomplete        = &Error{KindIncomplete, "The replica lacks versions of the secret: everything must be sent again."}
+	ErrStale             = &Error{KindStale, "A newer state or a newer leader of the primary's region was seen before."}
 	ErrConflict          = &Error{KindConflict, "The secret changed while the request was being decided."}
 )
 
@@ -63,6 +78,16 @@ func ErrExists(name string) *Error {
 // ErrTokenInUse says that version id exists with another value.
 func ErrTokenInUse(id, arn string) *Error {
 	return Errorf(KindExists, "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", id, arn)
+}
+
+// ErrTaken says that a state that another region sent can't take the name, and why.
+func ErrTaken(why string) *Error {
+	return Errorf(KindTaken, "Secret with this name already exists in this region: %s", why)
+}
+
+// ErrNoReplicaIn says that the secret has no link to region.
+func ErrNoReplicaIn(region string) *Error {
+	return Errorf(KindInvalidParameter, "The secret is not replicated to the region %s.", region)
 }
 
 // ErrNoVersion says that no version has the id.

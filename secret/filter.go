@@ -23,27 +23,27 @@ const (
 )
 
 // Match reports whether every filter matches s: any of a filter's values may match, and a value that
-// starts with "!" matches what the rest of it does not.
-func Match(filters []Filter, s *Secret) bool {
+// starts with "!" matches what the rest of it does not. region is where s is.
+func Match(filters []Filter, s *Secret, region string) bool {
 	for i := range filters {
-		if !filters[i].match(s) {
+		if !filters[i].match(s, region) {
 			return false
 		}
 	}
 	return true
 }
 
-func (f *Filter) match(s *Secret) bool {
+func (f *Filter) match(s *Secret, region string) bool {
 	for _, v := range f.Values {
 		want, negated := strings.CutPrefix(v, "!")
-		if f.matchOne(want, s) != negated {
+		if f.matchOne(want, s, region) != negated {
 			return true
 		}
 	}
 	return false
 }
 
-func (f *Filter) matchOne(want string, s *Secret) bool {
+func (f *Filter) matchOne(want string, s *Secret, region string) bool {
 	switch f.Key {
 	case FilterName:
 		return strings.HasPrefix(s.Name, want)
@@ -59,9 +59,10 @@ func (f *Filter) matchOne(want string, s *Secret) bool {
 			text = append(text, t.Key, t.Value)
 		}
 		return wordsMatch(want, text...)
+	case FilterPrimaryRegion:
+		return want == s.PrimaryRegion(region)
 	}
-	// primary-region and owning-service: exact, and no secret has either yet.
-	return want == ""
+	return want == "" // owning-service: exact, and no secret has one
 }
 
 func anyTag(s *Secret, ok func(Tag) bool) bool {

@@ -42,6 +42,12 @@ type Secret struct {
 	Revision    uint64 `cbor:"16,keyasint"`           // counts changes
 	Recent      []byte `cbor:"17,keyasint,omitempty"` // the last commands that changed it, as the state machine remembers them
 	KeyID       string `cbor:"18,keyasint,omitempty"` // of its KMS key; empty under the default key
+
+	Replicas  []string   `cbor:"19,keyasint,omitempty"` // regions that it has links to, sorted
+	LastLink  uint64     `cbor:"20,keyasint,omitempty"` // number of its newest link
+	Primary   string     `cbor:"21,keyasint,omitempty"` // region of its primary, if it is a replica
+	Origin    *Origin    `cbor:"22,keyasint,omitempty"` // if it was promoted when that region was lost
+	Displaced *Displaced `cbor:"23,keyasint,omitempty"`
 }
 
 // Version is the metadata of one immutable value.
@@ -49,8 +55,9 @@ type Version struct {
 	ID          string `cbor:"1,keyasint"`
 	Created     int64  `cbor:"2,keyasint"`
 	AccessedDay int64  `cbor:"3,keyasint,omitempty"`
-	KeyID       string `cbor:"4,keyasint"` // the KMS key that wraps its data key
-	Place       uint64 `cbor:"5,keyasint"` // where the store keeps its value
+	KeyID       string `cbor:"4,keyasint"`           // the KMS key that wraps its data key
+	Place       uint64 `cbor:"5,keyasint"`           // where the store keeps its value
+	Revision    uint64 `cbor:"6,keyasint,omitempty"` // of the secret, that added it
 }
 
 // Value is a version's sealed content.
@@ -67,7 +74,12 @@ type Tag struct {
 }
 
 // ARN is the secret's ARN in region.
-func (s *Secret) ARN(region string) string { return ARN(region, s.Account, s.Name, s.Suffix) }
+func (s *Secret) ARN(region string) string {
+	if s.Displaced != nil { // its values are bound to the ARN that it had
+		return ARN(region, s.Account, s.Displaced.Name, s.Suffix)
+	}
+	return ARN(region, s.Account, s.Name, s.Suffix)
+}
 
 // HasValue reports whether some version is current.
 func (s *Secret) HasValue() bool { return s.Labels.On(Current) != "" }

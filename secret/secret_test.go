@@ -21,11 +21,11 @@ func TestFilters(t *testing.T) {
 		{"all", "prod", true}, {"all", "plat", true}, {"all", "team db", true}, {"all", "none", false},
 		{"primary-region", "us-east-1", false}, {"owning-service", "rds", false}, {"owning-service", "!rds", true},
 	} {
-		if got := secret.Match([]secret.Filter{{Key: test.key, Values: []string{test.value}}}, s); got != test.want {
+		if got := secret.Match([]secret.Filter{{Key: test.key, Values: []string{test.value}}}, s, "us-east-1"); got != test.want {
 			t.Errorf("%s %q: %v", test.key, test.value, got)
 		}
 	}
-	if !secret.Match([]secret.Filter{{Key: "name", Values: []string{"dev", "prod"}}, {Key: "all", Values: []string{"eu"}}}, s) {
+	if !secret.Match([]secret.Filter{{Key: "name", Values: []string{"dev", "prod"}}, {Key: "all", Values: []string{"eu"}}}, s, "us-east-1") {
 		t.Error("any of a filter's values may match, and every filter must")
 	}
 }

@@ -60,6 +60,8 @@ type VersionOutput struct {
 	ARN       string  `json:"ARN"`
 	Name      string  `json:"Name"`
 	VersionID *string `json:"VersionId,omitzero"`
+
+	ReplicationStatus []ReplicationStatus `json:"ReplicationStatus,omitempty"`
 }
 
 // CreateSecret makes a secret, with a first version if the input has a value.
@@ -71,6 +73,7 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 	c.Length("KmsKeyId", in.KmsKeyID, 0, 2048)
 	c.Length("Type", in.Type, 0, 256)
 	c.tags(in.Tags)
+	c.replicaRegions(in.AddReplicaRegions)
 	in.check(&c)
 	if err := c.Err(); err != nil {
 		return nil, err
@@ -84,12 +87,12 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 		return nil, tagErr
 	case !secret.ValidName(*in.Name):
 		return nil, secret.ErrInvalidName
-	case len(in.AddReplicaRegions) > 0:
-		return nil, notYet("AddReplicaRegions", noReplication)
-	case isTrue(in.ForceOverwriteReplicaSecret):
-		return nil, notYet("ForceOverwriteReplicaSecret", noReplication)
 	case deref(in.Type) != "":
 		return nil, notYet("Type", noExternal)
+	}
+	links, err := s.newLinks(in.AddReplicaRegions, isTrue(in.ForceOverwriteReplicaSecret))
+	if err != nil {
+		return nil, err
 	}
 	suffix, err := secret.Suffix(s.Random)
 	if err != nil {
@@ -109,7 +112,8 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 		}
 		ref := fsm.Ref{Account: v.Account, Name: *in.Name, Suffix: suffix}
 		out.ARN = secret.ARN(s.Region, ref.Account, ref.Name, ref.Suffix)
-		command := &fsm.CreateSecret{Ref: ref, At: s.Millis(), Description: deref(in.Description), Tags: tags, KeyID: keyID}
+		command := &fsm.CreateSecret{Ref: ref, At: s.Millis(), Description: deref(in.Description), Tags: tags, KeyID: keyID, Links: links}
+		out.ReplicationStatus = started(links)
 		if value != nil {
 			key, err := v.usableKey(keyID)
 			if err != nil {
@@ -128,9 +132,8 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 }
 
 const (
-	noReplication = "this cluster does not replicate secrets between regions"
-	noRotation    = "this cluster does not rotate secrets"
-	noExternal    = "managed external secrets are not offered here"
+	noRotation = "this cluster does not rotate secrets"
+	noExternal = "managed external secrets are not offered here"
 )
 
 // createdBefore decides a CreateSecret whose name is taken: the same request made again is answered as
@@ -149,7 +152,7 @@ func (v *view) createdBefore(old *secret.Secret, token *string, value *plaintext
 	case !same:
 		return secret.ErrExists(old.Name)
 	}
-	out.ARN = v.arn(old)
+	out.ARN, out.ReplicationStatus = v.arn(old), v.replicationStatus(old)
 	return nil
 }
 

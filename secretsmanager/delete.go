@@ -50,7 +50,7 @@ func (s *Service) DeleteSecret(ctx context.Context, in *DeleteSecretInput) (*Del
 		out.DeletionDate += Time(window * millisPerDay)
 	}
 	_, err := s.write(ctx, func(v *view) (fsm.Command, error) {
-		found, err := v.find(*in.SecretID, force)
+		found, err := v.findPrimary(*in.SecretID, force)
 		if force && errors.Is(err, secret.ErrNotFound) {
 			return nil, s.absent(v, *in.SecretID, out)
 		} else if err != nil {

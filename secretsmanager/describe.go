@@ -19,6 +19,7 @@ type metadata struct {
 	LastAccessedDate Time          `json:"LastAccessedDate,omitzero"`
 	LastChangedDate  Time          `json:"LastChangedDate"`
 	Name             string        `json:"Name"`
+	PrimaryRegion    string        `json:"PrimaryRegion,omitempty"`
 	Tags             *[]secret.Tag `json:"Tags,omitzero"`
 }
 
@@ -26,7 +27,7 @@ func (v *view) metadata(s *secret.Secret) metadata {
 	m := metadata{
 		ARN: v.arn(s), Name: s.Name, Description: s.Description,
 		CreatedDate: Time(s.Created), LastChangedDate: Time(s.Changed),
-		LastAccessedDate: day(s.AccessedDay), DeletedDate: Time(s.Deleted),
+		LastAccessedDate: day(s.AccessedDay), DeletedDate: Time(s.Deleted), PrimaryRegion: s.PrimaryRegion(v.Region),
 	}
 	if s.KeyID != "" {
 		m.KmsKeyID = kms.KeyARN(v.Region, s.Account, s.KeyID)
@@ -44,7 +45,8 @@ func (v *view) metadata(s *secret.Secret) metadata {
 // DescribeSecretOutput is the answer of DescribeSecret.
 type DescribeSecretOutput struct {
 	metadata
-	VersionIdsToStages stages `json:"VersionIdsToStages,omitzero"`
+	ReplicationStatus  []ReplicationStatus `json:"ReplicationStatus,omitempty"`
+	VersionIdsToStages stages              `json:"VersionIdsToStages,omitzero"`
 }
 
 // stages are a secret's labelled versions with their labels, written without making a map of them first.
@@ -90,7 +92,7 @@ func (s *Service) DescribeSecret(ctx context.Context, in *SecretIDInput) (*Descr
 		if err != nil {
 			return err
 		}
-		out = &DescribeSecretOutput{v.metadata(found), stages{found}}
+		out = &DescribeSecretOutput{v.metadata(found), v.replicationStatus(found), stages{found}}
 		return nil
 	})
 	return out, err

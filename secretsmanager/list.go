@@ -113,7 +113,7 @@ func (v *view) page(q listQuery, token *string, max int, visit func(*secret.Secr
 	next := v.Secrets(fsm.List{
 		Account: v.Account, Order: q.Order, Descending: q.Descending, NamePrefix: q.namePrefix(), Cursor: cursor,
 	}, func(s *secret.Secret) bool {
-		if (s.Deleted != 0 && !q.Scheduled) || !secret.Match(q.Filters, s) {
+		if (s.Deleted != 0 && !q.Scheduled) || !secret.Match(q.Filters, s, v.Region) {
 			return true
 		}
 		visit(s)

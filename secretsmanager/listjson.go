@@ -36,6 +36,9 @@ func (e *SecretListEntry) appendJSON(b []byte) []byte {
 	}
 	b = e.LastChangedDate.Append(append(b, `,"LastChangedDate":`...))
 	b = appendText(append(b, `,"Name":`...), e.Name)
+	if e.PrimaryRegion != "" {
+		b = appendText(append(b, `,"PrimaryRegion":`...), e.PrimaryRegion)
+	}
 	if e.Tags != nil {
 		b = append(b, `,"Tags":[`...)
 		for i, t := range *e.Tags {

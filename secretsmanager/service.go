@@ -64,6 +64,18 @@ func (v *view) find(id string, scheduled bool) (*secret.Secret, error) {
 	return found, nil
 }
 
+// findPrimary is find for what changes a secret: a replica is refused.
+func (v *view) findPrimary(id string, scheduled bool) (*secret.Secret, error) {
+	found, err := v.find(id, scheduled)
+	switch {
+	case err != nil || found.Primary == "":
+		return found, err
+	case v.Link(found.Primary, found) != nil: // its last state as a primary is on its way
+		return nil, secret.ErrMoving
+	}
+	return nil, secret.ErrReplica
+}
+
 func (v *view) arn(s *secret.Secret) string { return s.ARN(v.Region) }
 
 func refTo(s *secret.Secret) fsm.Ref {

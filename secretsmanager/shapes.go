@@ -7,12 +7,6 @@ type Time = serving.Time
 
 func day(d int64) Time { return Time(d * millisPerDay) }
 
-// ReplicaRegion is a member of AddReplicaRegions.
-type ReplicaRegion struct {
-	Region   *string `json:"Region"`
-	KmsKeyID *string `json:"KmsKeyId"`
-}
-
 // Named is the answer of operations that say which secret they changed.
 type Named struct {
 	ARN  string `json:"ARN"`

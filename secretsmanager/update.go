@@ -40,7 +40,11 @@ func (s *Service) UpdateSecret(ctx context.Context, in *UpdateSecretInput) (*Ver
 		out.VersionID = in.ClientRequestToken
 	}
 	_, err = s.write(ctx, func(v *view) (fsm.Command, error) {
-		found, err := v.find(*in.SecretID, false)
+		find := v.findPrimary
+		if in.KmsKeyID != nil && in.Description == nil && value == nil { // a replica's key is its own region's
+			find = v.find
+		}
+		found, err := find(*in.SecretID, false)
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +147,7 @@ func (s *Service) UpdateSecretVersionStage(ctx context.Context, in *UpdateSecret
 func (s *Service) change(ctx context.Context, id string, scheduled bool, command func(*secret.Secret) (fsm.Command, error)) (*Named, error) {
 	out := &Named{}
 	_, err := s.write(ctx, func(v *view) (fsm.Command, error) {
-		found, err := v.find(id, scheduled)
+		found, err := v.findPrimary(id, scheduled)
 		if err != nil {
 			return nil, err
 		}

@@ -225,7 +225,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *PutSecretValueInput) (
 	}
 	out := &PutSecretValueOutput{VersionID: *in.ClientRequestToken}
 	done, err := s.write(ctx, func(v *view) (fsm.Command, error) {
-		found, err := v.find(*in.SecretID, false)
+		found, err := v.findPrimary(*in.SecretID, false)
 		if err != nil {
 			return nil, err
 		}

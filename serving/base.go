@@ -29,6 +29,8 @@ type Base struct {
 	Keyring *Keyring
 	Now     func() time.Time
 	Random  io.Reader
+	// KnownRegion reports whether a name is that of another region that this one can replicate to.
+	KnownRegion func(region string) bool
 }
 
 // UnavailableError says that the node can't answer at the moment. Clients see the message, logs the cause too.
@@ -71,6 +73,7 @@ const (
 // Call is who calls, and how a read was answered.
 type Call struct {
 	Principal   iam.Principal
+	RequestID   []byte // 16 bytes; names the one command that the request may come to, here and in other regions
 	Consistency Consistency
 	Stale       bool          // answered without a leader's word
 	StaleFor    time.Duration // since the last contact with a leader
@@ -207,7 +210,7 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 			}
 			continue
 		}
-		out, err := b.Propose(ctx, command)
+		out, err := b.propose(ctx, CallOf(ctx).RequestID, command)
 		if err != nil {
 			return out, noMajority(err)
 		}
@@ -226,9 +229,15 @@ func isRefusal(err error) bool {
 
 // Propose replicates a command under a new id.
 func (b *Base) Propose(ctx context.Context, command fsm.Command) (fsm.Outcome, error) {
-	id := make([]byte, 16)
-	if _, err := io.ReadFull(b.Random, id); err != nil {
-		return fsm.Outcome{}, err
+	return b.propose(ctx, nil, command)
+}
+
+func (b *Base) propose(ctx context.Context, id []byte, command fsm.Command) (fsm.Outcome, error) {
+	if id == nil {
+		id = make([]byte, 16)
+		if _, err := io.ReadFull(b.Random, id); err != nil {
+			return fsm.Outcome{}, err
+		}
 	}
 	return b.Cluster.Propose(ctx, fsm.Encode(id, command))
 }

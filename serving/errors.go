@@ -98,6 +98,8 @@ func ToAPIError(err error) *APIError {
 	switch {
 	case errors.As(err, &api):
 		return api
+	case errors.As(err, &refused) && refused.Kind == secret.KindMoving:
+		return &APIError{"ServiceUnavailableException", refused.Message, http.StatusServiceUnavailable}
 	case errors.As(err, &refused) && secretCodes[refused.Kind] != "":
 		return &APIError{secretCodes[refused.Kind], refused.Message, http.StatusBadRequest}
 	case errors.As(err, &key) && keyCodes[key.Kind] != "":

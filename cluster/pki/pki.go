@@ -4,7 +4,7 @@
 // stands in its DNS names, so that ordinary TLS verification checks it:
 //
 //	<id>.<region>.node.coffer and <region>.node.coffer    a node
-//	<name>.<region>.operator.coffer                       an operator
+//	<name>.<region>.operator.coffer                       an operator, one such name for each region
 package pki
 
 import (
@@ -69,14 +69,22 @@ func (i Identity) Name() string {
 // AnyNode is the DNS name that every node of region has.
 func AnyNode(region string) string { return region + "." + string(Node) + "." + domain }
 
-// IdentityOf reads who a verified certificate is for.
+// IdentityOf reads who a verified certificate is for. An operator of several regions is that of the first.
 func IdentityOf(c *x509.Certificate) (Identity, error) {
+	ids := identitiesOf(c)
+	if len(ids) == 0 {
+		return Identity{}, errors.New("the certificate names no node or operator of Coffer")
+	}
+	return ids[0], nil
+}
+
+func identitiesOf(c *x509.Certificate) (ids []Identity) {
 	for _, name := range c.DNSNames {
 		if parts := strings.Split(name, "."); len(parts) == 4 && parts[3] == domain {
-			return Identity{Role: Role(parts[2]), Region: parts[1], ID: parts[0]}, nil
+			ids = append(ids, Identity{Role: Role(parts[2]), Region: parts[1], ID: parts[0]})
 		}
 	}
-	return Identity{}, errors.New("the certificate names no node or operator of Coffer")
+	return ids
 }
 
 // The files of an authority and of an identity in their directories.
@@ -108,10 +116,14 @@ func CreateAuthority(dir string, now time.Time) error {
 }
 
 // Issue makes a certificate and its key for identity in dir, signed by the authority in caDir, and
-// copies the authority's certificate beside them. It never overwrites a file.
-func Issue(caDir, dir string, id Identity, now time.Time) error {
+// copies the authority's certificate beside them. It never overwrites a file. The certificate of an operator is for
+// the other regions, too.
+func Issue(caDir, dir string, id Identity, now time.Time, otherRegions ...string) error {
 	if err := id.Check(); err != nil {
 		return err
+	}
+	if len(otherRegions) > 0 && id.Role != Operator {
+		return errors.New("only an operator can be of several regions")
 	}
 	caCert, caPEM, err := readCertificate(filepath.Join(caDir, CAFile))
 	if err != nil {
@@ -128,6 +140,13 @@ func Issue(caDir, dir string, id Identity, now time.Time) error {
 	names := []string{id.Name()}
 	if id.Role == Node {
 		names = append(names, AnyNode(id.Region))
+	}
+	for _, region := range otherRegions {
+		other := Identity{id.Role, region, id.ID}
+		if err := other.Check(); err != nil {
+			return err
+		}
+		names = append(names, other.Name())
 	}
 	template := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: id.Name()},
@@ -229,28 +248,31 @@ func Load(caFile, certFile, keyFile string) (*Credentials, error) {
 func (c *Credentials) LogTo(log *slog.Logger) { c.cert.Log = log }
 
 // Server is the TLS configuration of a peer port: it takes connections only from certificates of the
-// same authority and region, with one of the protocols.
-func (c *Credentials) Server(protocols ...string) *tls.Config {
+// same authority and region, with one of the protocols; and those with the protocol regions only from nodes of other regions.
+func (c *Credentials) Server(regions string, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert.Get() },
 		ClientAuth:     tls.RequireAndVerifyClientCert,
 		ClientCAs:      c.pool,
-		NextProtos:     protocols,
+		NextProtos:     append([]string{regions}, protocols...),
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if state.NegotiatedProtocol == "" {
+			switch state.NegotiatedProtocol {
+			case "":
 				return errors.New("the connection names no protocol of a peer port")
+			case regions:
+				return c.otherRegion(state)
 			}
 			return c.sameRegion(state)
 		},
 	}
 }
 
-// Client is the TLS configuration to reach the node with the id, or any node of the region when id is empty.
-func (c *Credentials) Client(id, protocol string) *tls.Config {
-	name := AnyNode(c.Identity.Region)
+// Client is the TLS configuration to reach the node with the id in a region, or any node there when id is empty.
+func (c *Credentials) Client(region, id, protocol string) *tls.Config {
+	name := AnyNode(region)
 	if id != "" {
-		name = Identity{Node, c.Identity.Region, id}.Name()
+		name = Identity{Node, region, id}.Name()
 	}
 	return &tls.Config{
 		MinVersion:           tls.VersionTLS13,
@@ -263,12 +285,25 @@ func (c *Credentials) Client(id, protocol string) *tls.Config {
 }
 
 func (c *Credentials) sameRegion(state tls.ConnectionState) error {
-	id, err := IdentityOf(state.PeerCertificates[0])
-	if err != nil {
-		return err
+	ids := identitiesOf(state.PeerCertificates[0])
+	for _, id := range ids {
+		if id.Region == c.Identity.Region {
+			return nil
+		}
 	}
-	if id.Region != c.Identity.Region {
-		return fmt.Errorf("a certificate of region %s at a peer port of region %s", id.Region, c.Identity.Region)
+	if len(ids) == 0 {
+		return errors.New("the certificate names no node or operator of Coffer")
+	}
+	return fmt.Errorf("a certificate of region %s at a peer port of region %s", ids[0].Region, c.Identity.Region)
+}
+
+func (c *Credentials) otherRegion(state tls.ConnectionState) error {
+	id, err := IdentityOf(state.PeerCertificates[0])
+	switch {
+	case err != nil:
+		return err
+	case id.Role != Node || id.Region == c.Identity.Region:
+		return fmt.Errorf("a certificate of %s %s of region %s, where nodes of other regions call", id.Role, id.ID, id.Region)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ type devConfig struct {
 	nodes    int
 	port     int
 	dir      string
-	region   string
+	regions  []string
 	logLevel string
 }
 
@@ -40,27 +41,28 @@ func devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a cluster on this machine, to try it",
-		Long: `Run a region's cluster on loopback, with keys, certificates and credentials made on
-the first start and used again after: secrets survive a restart. It is the server
-that runs in production, started for you.`,
+		Long: `Run the clusters of one or more regions on loopback, with keys, certificates and
+credentials made on the first start and used again after: secrets survive a restart.
+It is the server that runs in production, started for you.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), cmd.OutOrStdout(), c) },
 	}
-	cmd.Flags().IntVar(&c.nodes, "nodes", 1, "number of nodes")
+	cmd.Flags().IntVar(&c.nodes, "nodes", 1, "number of nodes of each region")
 	cmd.Flags().IntVar(&c.port, "port", 7400, "client port of the first node, the others follow; 0 picks free ones")
 	cmd.Flags().StringVar(&c.dir, "data", "", "directory for everything (default: coffer-dev in the user's state folder)")
-	cmd.Flags().StringVar(&c.region, "region", "us-east-1", "name of the region")
+	cmd.Flags().StringSliceVar(&c.regions, "region", []string{"us-east-1"}, "names of the regions")
 	cmd.Flags().StringVar(&c.logLevel, "log-level", "info", "of the nodes' log files: debug, info, warn or error")
 	return cmd
 }
 
 // The files of a development directory.
 const (
-	devJSON       = "dev.json"
-	rootKeyFile   = "root-key"
-	gossipKeyFile = "gossip-key"
-	rootCredsFile = "root-credentials.json"
-	operatorYAML  = "operator.yaml"
+	devJSON         = "dev.json"
+	rootKeyFile     = "root-key"
+	gossipKeyFile   = "gossip-key"
+	regionGossipKey = "region-gossip-key"
+	rootCredsFile   = "root-credentials.json"
+	operatorYAML    = "operator.yaml"
 )
 
 // devInfo is dev.json: the contract for scripts and tests.
@@ -96,8 +98,13 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 	switch {
 	case c.nodes < 1 || c.nodes > 9:
 		return fmt.Errorf("--nodes %d: wanted 1 to 9", c.nodes)
-	case !secret.ValidRegion(c.region):
-		return fmt.Errorf("--region %q: wanted one name such as us-east-1", c.region)
+	case len(c.regions) == 0:
+		return errors.New("--region is empty: wanted names such as us-east-1,eu-west-1")
+	}
+	for i, region := range c.regions {
+		if !secret.ValidRegion(region) || slices.Contains(c.regions[:i], region) {
+			return fmt.Errorf("--region %q: wanted different names such as us-east-1,eu-west-1", strings.Join(c.regions, ","))
+		}
 	}
 	if c.dir == "" {
 		if c.dir, err = stateDir(); err != nil {
@@ -113,43 +120,41 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 	}
 	_ = os.Remove(filepath.Join(c.dir, devJSON)) // of a run that was killed
 
-	d := &dev{config: c, exited: make(chan error, c.nodes)}
+	d := &dev{config: c, exited: make(chan error, c.nodes*len(c.regions))}
 	defer d.stop()
-	region := devRegion{}
-	first := node.Info{}
-	for i := range c.nodes {
-		info, err := d.start(ctx, i, first.Gossip)
-		if err != nil {
+	info := devInfo{creds, map[string]devRegion{}}
+	var seed string // gossip address of the first node of all
+	var endpoints []string
+	for r, name := range c.regions {
+		region, first := devRegion{}, node.Info{}
+		for i := range c.nodes {
+			started, err := d.start(ctx, place{r, i}, first.Gossip, seed)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				first = started
+			}
+			if seed == "" {
+				seed = started.Regions
+			}
+			region.Endpoints = append(region.Endpoints, started.Endpoint)
+			region.Nodes = append(region.Nodes, devNode{started.ID, started.PID, started.Endpoint, c.nodeDir(name, i)})
+		}
+		info.Regions[name] = region
+		endpoints = append(endpoints, region.Endpoints...)
+		if err := c.writeOperator(name, first.Peer); err != nil {
 			return err
 		}
-		if i == 0 {
-			first = info
-		}
-		region.Endpoints = append(region.Endpoints, info.Endpoint)
-		region.Nodes = append(region.Nodes, devNode{info.ID, info.PID, info.Endpoint, c.nodeDir(i)})
 	}
-	if err := d.awaitReady(ctx, region.Endpoints); err != nil {
-		return err
-	}
-	if err := c.writeOperator(first.Peer); err != nil {
+	if err := d.awaitReady(ctx, endpoints); err != nil {
 		return err
 	}
 	defer os.Remove(filepath.Join(c.dir, devJSON))
-	if err := writeJSON(filepath.Join(c.dir, devJSON), devInfo{creds, map[string]devRegion{c.region: region}}); err != nil {
+	if err := writeJSON(filepath.Join(c.dir, devJSON), info); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `Coffer runs with %d node(s) in region %s; its data is in %s
-
-  export AWS_ENDPOINT_URL_SECRETS_MANAGER=%s AWS_ENDPOINT_URL_KMS=%s
-  export AWS_ACCESS_KEY_ID=%s
-  export AWS_SECRET_ACCESS_KEY=%s
-  export AWS_REGION=%s AWS_DEFAULT_REGION=%s
-
-  aws secretsmanager create-secret --name my/first --secret-string 'correct horse'
-
-Look at the cluster:  coffer cluster members --config %s
-Ctrl-C stops it.
-`, c.nodes, c.region, c.dir, region.Endpoints[0], region.Endpoints[0], creds.AccessKeyID, creds.SecretAccessKey, c.region, c.region, filepath.Join(c.dir, operatorYAML))
+	d.explain(out, info)
 
 	select {
 	case <-ctx.Done():
@@ -163,16 +168,49 @@ func (c *devConfig) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-func (c *devConfig) id(i int) string         { return "n" + strconv.Itoa(i+1) }
-func (c *devConfig) nodeDir(i int) string    { return c.path(c.region, c.id(i), "data") }
-func (c *devConfig) certDir(i int) string    { return c.path(c.region, c.id(i), "pki") }
-func (c *devConfig) keyPath(n string) string { return c.path(c.region, n) }
+func (c *devConfig) id(i int) string                     { return "n" + strconv.Itoa(i+1) }
+func (c *devConfig) nodeDir(region string, i int) string { return c.path(region, c.id(i), "data") }
+func (c *devConfig) certDir(region string, i int) string { return c.path(region, c.id(i), "pki") }
+
+// operatorDir has the certificate of an operator of all the regions.
+func (c *devConfig) operatorDir() string {
+	if len(c.regions) == 1 {
+		return c.path(c.regions[0], "operator")
+	}
+	return c.path("operator", strings.Join(c.regions, "+"))
+}
+
+// explain tells what to paste.
+func (d *dev) explain(out io.Writer, info devInfo) {
+	c := &d.config
+	first := c.regions[0]
+	endpoint := info.Regions[first].Endpoints[0]
+	fmt.Fprintf(out, `Coffer runs with %d node(s) in %s; its data is in %s
+
+  export AWS_ENDPOINT_URL_SECRETS_MANAGER=%s AWS_ENDPOINT_URL_KMS=%s
+  export AWS_ACCESS_KEY_ID=%s
+  export AWS_SECRET_ACCESS_KEY=%s
+  export AWS_REGION=%s AWS_DEFAULT_REGION=%s
+
+  aws secretsmanager create-secret --name my/first --secret-string 'correct horse'
+`, c.nodes, strings.Join(c.regions, ", "), c.dir, endpoint, endpoint, info.AccessKeyID, info.SecretAccessKey, first, first)
+	for _, region := range c.regions[1:] {
+		fmt.Fprintf(out, `
+Replicate it to %s, and read it there:
+
+  aws secretsmanager replicate-secret-to-regions --secret-id my/first --add-replica-regions Region=%s
+  aws secretsmanager get-secret-value --secret-id my/first --region %s --endpoint-url %s
+`, region, region, region, info.Regions[region].Endpoints[0])
+	}
+	fmt.Fprintf(out, "\nLook at the cluster:  coffer cluster members --config %s\n", c.path(first, operatorYAML))
+	if len(c.regions) > 1 {
+		fmt.Fprintf(out, "Look at the regions:  coffer regions status --config %s\n", c.path(first, operatorYAML))
+	}
+	fmt.Fprintln(out, "Ctrl-C stops it.")
+}
 
 // prepare makes what is missing: authority, certificates, keys, credentials.
 func (c *devConfig) prepare() (creds iam.Credentials, err error) {
-	if err := os.MkdirAll(c.path(c.region), 0o700); err != nil {
-		return creds, err
-	}
 	ca := c.path("ca")
 	missing := func(path string, create func() error) {
 		if err != nil {
@@ -182,9 +220,16 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 			err = create()
 		}
 	}
+	issue := func(dir string, id pki.Identity, others ...string) {
+		missing(filepath.Join(dir, pki.CertFile), func() error { return pki.Issue(ca, dir, id, time.Now(), others...) })
+	}
+	private := func(path string) {
+		missing(path, func() error { return createPrivate(path, rootkey.Generate()) })
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return creds, err
+	}
 	missing(filepath.Join(ca, pki.CAFile), func() error { return pki.CreateAuthority(ca, time.Now()) })
-	missing(c.keyPath(rootKeyFile), func() error { return createPrivate(c.keyPath(rootKeyFile), rootkey.Generate()) })
-	missing(c.keyPath(gossipKeyFile), func() error { return createPrivate(c.keyPath(gossipKeyFile), rootkey.Generate()) })
 	missing(c.path(rootCredsFile), func() error {
 		b, err := json.MarshalIndent(iam.GenerateCredentials(iam.GenerateAccount()), "", "  ")
 		if err != nil {
@@ -192,15 +237,18 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 		}
 		return createPrivate(c.path(rootCredsFile), b)
 	})
-	issue := func(dir string, role pki.Role, id string) {
-		missing(filepath.Join(dir, pki.CertFile), func() error {
-			return pki.Issue(ca, dir, pki.Identity{Role: role, Region: c.region, ID: id}, time.Now())
-		})
+	private(c.path(regionGossipKey))
+	for _, region := range c.regions {
+		if err := os.MkdirAll(c.path(region), 0o700); err != nil {
+			return creds, err
+		}
+		private(c.path(region, rootKeyFile))
+		private(c.path(region, gossipKeyFile))
+		for i := range c.nodes {
+			issue(c.certDir(region, i), pki.Identity{Role: pki.Node, Region: region, ID: c.id(i)})
+		}
 	}
-	for i := range c.nodes {
-		issue(c.certDir(i), pki.Node, c.id(i))
-	}
-	issue(c.path(c.region, "operator"), pki.Operator, "dev")
+	issue(c.operatorDir(), pki.Identity{Role: pki.Operator, Region: c.regions[0], ID: "dev"}, c.regions[1:]...)
 	if err != nil {
 		return creds, err
 	}
@@ -211,10 +259,11 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 	return creds, json.Unmarshal(raw, &creds)
 }
 
-func (c *devConfig) writeOperator(peer string) error {
-	dir := c.path(c.region, "operator")
-	yaml := fmt.Sprintf("node: %s\nca: %s\ncert: %s\nkey: %s\n", peer, filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
-	return os.WriteFile(c.path(operatorYAML), []byte(yaml), 0o600)
+// writeOperator makes the configuration of operators' commands about a region.
+func (c *devConfig) writeOperator(region, peer string) error {
+	dir := c.operatorDir()
+	yaml := fmt.Sprintf("node: %s\nregion: %s\nca: %s\ncert: %s\nkey: %s\n", peer, region, filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
+	return os.WriteFile(c.path(region, operatorYAML), []byte(yaml), 0o600)
 }
 
 // dev is the running children.
@@ -236,8 +285,12 @@ type child struct {
 
 const startTimeout = 60 * time.Second
 
-// start runs node i and waits until it listens.
-func (d *dev) start(ctx context.Context, i int, join string) (info node.Info, err error) {
+// place is which node of which region is meant.
+type place struct{ region, node int }
+
+// start runs a node and waits until it listens. join is a gossip address in its region, seed one of another region's;
+// either may be empty.
+func (d *dev) start(ctx context.Context, at place, join, seed string) (info node.Info, err error) {
 	c := &d.config
 	self, err := os.Executable()
 	if err != nil {
@@ -245,25 +298,32 @@ func (d *dev) start(ctx context.Context, i int, join string) (info node.Info, er
 	}
 	port := 0
 	if c.port != 0 {
-		port = c.port + i
+		port = c.port + at.region*c.nodes + at.node
 	}
-	data := c.nodeDir(i)
+	region := c.regions[at.region]
+	data, name := c.nodeDir(region, at.node), c.id(at.node)+" of "+region
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return info, err
 	}
 	_ = os.Remove(filepath.Join(data, node.InfoFile))
-	pkiDir := c.certDir(i)
+	pkiDir := c.certDir(region, at.node)
 	args := []string{
 		"server", "--stop-with-parent", "--log-level", c.logLevel, "--data", data,
 		"--ca", filepath.Join(pkiDir, pki.CAFile), "--cert", filepath.Join(pkiDir, pki.CertFile), "--key", filepath.Join(pkiDir, pki.KeyFile),
 		"--listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), "--peer", "127.0.0.1:0", "--gossip", "127.0.0.1:0",
-		"--gossip-key", c.keyPath(gossipKeyFile), "--root-key", c.keyPath(rootKeyFile), "--root-credentials", c.path(rootCredsFile),
+		"--gossip-key", c.path(region, gossipKeyFile), "--root-key", c.path(region, rootKeyFile), "--root-credentials", c.path(rootCredsFile),
 		"--bootstrap-expect", strconv.Itoa(c.nodes),
 	}
 	if join != "" {
 		args = append(args, "--join", join)
 	}
-	logPath := c.path(c.region, c.id(i), "log")
+	if len(c.regions) > 1 {
+		args = append(args, "--region-gossip", "127.0.0.1:0", "--region-gossip-key", c.path(regionGossipKey))
+		if seed != "" {
+			args = append(args, "--region-join", seed)
+		}
+	}
+	logPath := c.path(region, c.id(at.node), "log")
 	logFile, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return info, err
@@ -288,10 +348,10 @@ func (d *dev) start(ctx context.Context, i int, join string) (info node.Info, er
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if !d.stopping {
-			d.exited <- fmt.Errorf("node %s ended by itself (%v); the end of its log, %s:\n%s", c.id(i), err, logPath, tail(logPath))
+			d.exited <- fmt.Errorf("node %s ended by itself (%v); the end of its log, %s:\n%s", name, err, logPath, tail(logPath))
 		}
 	}()
-	return info, d.await(ctx, "node "+c.id(i)+" to listen", func() bool {
+	return info, d.await(ctx, "node "+name+" to listen", func() bool {
 		b, err := os.ReadFile(filepath.Join(data, node.InfoFile))
 		return err == nil && json.Unmarshal(b, &info) == nil
 	})

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,24 +19,28 @@ import (
 
 // operatorOptions are how an operator's command reaches a node: over its peer port's mutual TLS.
 type operatorOptions struct {
-	Node string `mapstructure:"node"`
-	CA   string `mapstructure:"ca"`
-	Cert string `mapstructure:"cert"`
-	Key  string `mapstructure:"key"`
+	Node   string `mapstructure:"node"`
+	Region string `mapstructure:"region"`
+	CA     string `mapstructure:"ca"`
+	Cert   string `mapstructure:"cert"`
+	Key    string `mapstructure:"key"`
 }
 
 func operatorFlags(f *pflag.FlagSet) {
-	f.String("config", "", "YAML file with node, ca, cert and key (variables: COFFER_NODE, …)")
+	f.String("config", "", "YAML file with node, region, ca, cert and key (variables: COFFER_NODE, …)")
 	f.String("node", "127.0.0.1:7401", "peer port of a node")
+	f.String("region", "", "region of that node (default: the first of the operator's certificate)")
 	f.String("ca", "", "certificate authority of the cluster (PEM)")
 	f.String("cert", "", "the operator's certificate (PEM)")
 	f.String("key", "", "the operator's private key (PEM)")
 }
 
-// operator calls nodes as an operator.
+// operator calls nodes of a region as an operator.
 type operator struct {
-	node   string
-	client *http.Client
+	node        string
+	region      string
+	credentials *pki.Credentials
+	client      *http.Client
 }
 
 func newOperator(cmd *cobra.Command) (*operator, error) {
@@ -49,8 +55,20 @@ func newOperator(cmd *cobra.Command) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &operator{o.Node, &http.Client{Transport: &http.Transport{TLSClientConfig: credentials.Client("", "http/1.1")}}}, nil
+	if o.Region == "" {
+		o.Region = credentials.Identity.Region
+	}
+	return operatorOf(credentials, o.Region, o.Node), nil
 }
+
+func operatorOf(credentials *pki.Credentials, region, node string) *operator {
+	transport := &http.Transport{TLSClientConfig: credentials.Client(region, "", "http/1.1"), TLSHandshakeTimeout: operatorTimeout}
+	transport.DialContext = (&net.Dialer{Timeout: operatorTimeout}).DialContext
+	return &operator{node, region, credentials, &http.Client{Transport: transport}}
+}
+
+// operatorTimeout bounds the way to a node.
+const operatorTimeout = 5 * time.Second
 
 // do calls the node and, where only the leader can answer, the leader that the node names. body may be
 // called twice. The caller closes the answer's body.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,7 +18,8 @@ func pkiCommand() *cobra.Command {
 certificate says which node of which region its holder is, or which operator.
 Keep the authority's key off the nodes.`,
 	}
-	var caDir, out, region string
+	var caDir, out string
+	var regions []string
 	ca := &cobra.Command{Use: "ca", Short: "Make a certificate authority", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
 		return pki.CreateAuthority(out, time.Now())
 	}}
@@ -30,11 +32,14 @@ Keep the authority's key off the nodes.`,
 			Short: fmt.Sprintf("Make the certificate of %s %s", map[pki.Role]string{pki.Node: "a", pki.Operator: "an"}[role], role),
 			Args:  cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				return pki.Issue(caDir, out, pki.Identity{Role: role, Region: region, ID: args[0]}, time.Now())
+				if len(regions) == 0 {
+					return errors.New("--region is empty: wanted a name such as us-east-1")
+				}
+				return pki.Issue(caDir, out, pki.Identity{Role: role, Region: regions[0], ID: args[0]}, time.Now(), regions[1:]...)
 			},
 		}
 		sub.Flags().StringVar(&caDir, "ca", "", "directory of the certificate authority")
-		sub.Flags().StringVar(&region, "region", "us-east-1", "region")
+		sub.Flags().StringSliceVar(&regions, "region", []string{"us-east-1"}, map[pki.Role]string{pki.Node: "region", pki.Operator: "regions"}[role])
 		sub.Flags().StringVar(&out, "out", "", "directory for "+pki.CertFile+", "+pki.KeyFile+" and "+pki.CAFile)
 		_ = sub.MarkFlagRequired("ca")
 		_ = sub.MarkFlagRequired("out")

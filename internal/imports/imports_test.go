@@ -19,6 +19,7 @@ var floors = [][]string{
 	{"cluster"},
 	{"serving"},
 	{"secretsmanager", "kms/service"},
+	{"replication"},
 	{"httpapi"},
 	{"node"},
 	{"cmd"},

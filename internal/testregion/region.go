@@ -43,7 +43,7 @@ func New(t testing.TB) *Region {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	r := &Region{Clock: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	r.Base = &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader}
+	r.Base = &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader, KnownRegion: func(string) bool { return true }}
 	if r.Root, err = rootkey.New(make([]byte, 32)); err != nil {
 		t.Fatal(err)
 	}

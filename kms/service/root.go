@@ -36,7 +36,7 @@ func (m *made) draw(v *serving.View, key *kms.Key) error {
 // rotateTimeout bounds how long a rotation of the root key is tried while new key material is made.
 const rotateTimeout = time.Minute
 
-// RotateRoot puts all KMS keys of the region under another root key, in one replicated step. spec says how nodes
+// RotateRoot puts all keys of the region that are under its root key under another one, in one replicated step. spec says how nodes
 // reach it. It answers how many keys there are.
 func (s *Service) RotateRoot(ctx context.Context, to rootkey.Provider, spec string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
@@ -46,8 +46,10 @@ func (s *Service) RotateRoot(ctx context.Context, to rootkey.Provider, spec stri
 		var cluster fsm.Cluster
 		var formed bool
 		var keys []*kms.Key
+		var pairs []fsm.ReplicationKey
 		err := s.Store.View(func(tx *fsm.Tx) error {
 			cluster, formed = tx.Cluster()
+			pairs = tx.ReplicationKeys()
 			tx.Keys("", "", func(k *kms.Key) bool {
 				keys = append(keys, k)
 				return true
@@ -69,6 +71,20 @@ func (s *Service) RotateRoot(ctx context.Context, to rootkey.Provider, spec stri
 		command := &fsm.RotateRootKey{From: cluster.RootKeyID, To: to.ID(), Spec: spec}
 		for _, k := range keys {
 			if err := k.Rewrap(ctx, from, to, rewrapped); err != nil {
+				return 0, err
+			}
+		}
+		for _, p := range pairs {
+			if rewrapped[string(p.Wrapped)] != nil {
+				continue
+			}
+			raw, err := from.Unwrap(ctx, p.Wrapped, p.Binding())
+			if err != nil {
+				return 0, err
+			}
+			rewrapped[string(p.Wrapped)], err = to.Wrap(ctx, raw, p.Binding())
+			clear(raw)
+			if err != nil {
 				return 0, err
 			}
 		}

@@ -1,0 +1,167 @@
+package fsm
+
+import (
+	"bytes"
+
+	"coffer/secret"
+)
+
+// The outbox is an index of what other regions have not acknowledged: per region, the secrets whose state is ahead of
+// their link's acknowledged revision, and notices about links. It is bounded by the number of links, not by that of
+// changes, and is in the state like everything else: no leader's end loses it.
+//
+// Keys begin with the region and the kind of what is sent, so that other things than secrets can travel the same way.
+const (
+	outboxNotice byte = 'n'
+	outboxState  byte = 's'
+)
+
+// NoticeKind is what a notice tells.
+type NoticeKind byte
+
+// The notices.
+const (
+	LinkRemoved NoticeKind = 1 // from the primary's region: the link has ended, its replica is to be deleted
+	LinkEnded   NoticeKind = 2 // from the replica's region: the replica was promoted, or follows another primary
+	LinkMoved   NoticeKind = 3 // from the primary's region: the replica's primary is Primary from now on, by NewLink
+)
+
+// Notice tells another region something about a link. It is sent until it has arrived.
+type Notice struct {
+	Kind    NoticeKind `cbor:"1,keyasint"`
+	Link    string     `cbor:"2,keyasint"`
+	Ref     Ref        `cbor:"3,keyasint"`
+	Primary string     `cbor:"4,keyasint,omitempty"`
+	NewLink string     `cbor:"5,keyasint,omitempty"`
+	Since   int64      `cbor:"6,keyasint"`
+	Request []byte     `cbor:"7,keyasint,omitempty"`
+}
+
+func lagKey(region string, s *secret.Secret) []byte {
+	return append(append([]byte(region), 0, outboxState), secretKey(s.Account, s.Name)...)
+}
+
+func noticeKey(region, link string) []byte {
+	return append(append([]byte(region), 0, outboxNotice), link...)
+}
+
+// changed makes the links of s lag after a change that the command made. The caller stores s.
+func (w *writeTx) changed(s *secret.Secret, at int64, id commandID) {
+	for _, region := range s.Replicas {
+		w.lag(s, region, at, id, w.removed)
+	}
+}
+
+// lag makes the link of s to region lag. full says that the versions that were added do not tell the difference.
+func (w *writeTx) lag(s *secret.Secret, region string, at int64, id commandID, full bool) {
+	key := lagKey(region, s)
+	var l secret.Lag
+	if !w.get(tableOutbox, key, &l) {
+		l.Since = at
+	}
+	if id != nil {
+		l.Request = id
+	}
+	if full || len(l.Added)+len(w.added) > secret.MaxAdded {
+		l.Full, l.Added = s.Revision, nil
+	} else {
+		for _, version := range w.added {
+			l.Added = append(l.Added, secret.Added{Version: version, Revision: s.Revision})
+		}
+	}
+	w.put(tableOutbox, key, encode(&l))
+}
+
+// acknowledge takes from the lag of s what its replica in region has up to revision, as it was read at readAt.
+func (w *writeTx) acknowledge(s *secret.Secret, region string, revision uint64, readAt int64) {
+	key := lagKey(region, s)
+	if revision >= s.Revision {
+		w.discard(tableOutbox, key)
+		return
+	}
+	var l secret.Lag
+	if !w.get(tableOutbox, key, &l) {
+		return
+	}
+	var left []secret.Added
+	for _, a := range l.Added {
+		if a.Revision > revision {
+			left = append(left, a)
+		}
+	}
+	l.Added, l.Since = left, max(l.Since, readAt)
+	if l.Full <= revision {
+		l.Full = 0
+	}
+	w.put(tableOutbox, key, encode(&l))
+}
+
+func (w *writeTx) notify(region string, n *Notice) {
+	w.put(tableOutbox, noticeKey(region, n.Link), encode(n))
+}
+
+// OutboxEntry is something that a region has not acknowledged: a secret's state or a notice.
+type OutboxEntry struct {
+	Key    string // of the entry, for Outbox to go on after it
+	Ref    Ref    // Suffix is empty for a state
+	Lag    *secret.Lag
+	Notice *Notice
+}
+
+// Outbox calls visit with what region has not acknowledged, behind the entry with the key after, until it returns
+// false. Notices come first.
+func (t *Tx) Outbox(region, after string, visit func(OutboxEntry) bool) {
+	prefix := append([]byte(region), 0)
+	from := prefix
+	if after != "" {
+		from = []byte(after)
+	}
+	t.ascend(tableOutbox, from, func(key, payload []byte) bool {
+		if !bytes.HasPrefix(key, prefix) {
+			return false
+		}
+		if string(key) == after {
+			return true
+		}
+		return visit(decodeOutbox(key, payload))
+	})
+}
+
+func decodeOutbox(key, payload []byte) OutboxEntry {
+	e := OutboxEntry{Key: string(key)}
+	_, rest, _ := bytes.Cut(key, []byte{0})
+	if rest[0] == outboxNotice {
+		e.Notice = new(Notice)
+		tableOutbox.decode(key, payload, e.Notice)
+		e.Ref = e.Notice.Ref
+		return e
+	}
+	account, name, _ := bytes.Cut(rest[1:], []byte{0})
+	e.Ref, e.Lag = Ref{Account: string(account), Name: string(name)}, new(secret.Lag)
+	tableOutbox.decode(key, payload, e.Lag)
+	return e
+}
+
+// OutboxAt is the entry with the key, false if it has been acknowledged.
+func (t *Tx) OutboxAt(key string) (OutboxEntry, bool) {
+	row := t.row(tableOutbox, []byte(key))
+	if row == nil {
+		return OutboxEntry{}, false
+	}
+	return decodeOutbox([]byte(key), tableOutbox.open([]byte(key), row)), true
+}
+
+// OutboxRegion is the region that an entry's key is for.
+func OutboxRegion(key string) string {
+	region, _, _ := bytes.Cut([]byte(key), []byte{0})
+	return string(region)
+}
+
+// Lag is what region has not acknowledged of s, nil if it has everything.
+func (t *Tx) Lag(region string, s *secret.Secret) *secret.Lag {
+	var l secret.Lag
+	if !t.get(tableOutbox, lagKey(region, s), &l) {
+		return nil
+	}
+	return &l
+}

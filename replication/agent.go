@@ -1,0 +1,148 @@
+package replication
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coffer/cluster"
+	"coffer/fsm"
+	sm "coffer/secretsmanager"
+	"coffer/serving"
+)
+
+// Cluster is this node's region, and its way to the others.
+type Cluster interface {
+	// LeaderTerm is the term in which this node leads; 0 if it does not.
+	LeaderTerm() uint64
+	// Regions are the nodes of all regions that have been heard of.
+	Regions() map[string][]cluster.RegionNode
+	// CallRegion asks nodes of another region until one answers.
+	CallRegion(ctx context.Context, region, path string, wait time.Duration, in, into any) error
+}
+
+// Agent is the replication on one node.
+type Agent struct {
+	base    *serving.Base
+	secrets *sm.Service
+	cluster Cluster
+	log     *slog.Logger
+	keys    keys
+	metrics *metrics
+
+	mu       sync.Mutex // guards couriers
+	couriers map[string]*courier
+}
+
+// New makes an agent.
+func New(base *serving.Base, secrets *sm.Service, log *slog.Logger, registry prometheus.Registerer) *Agent {
+	a := &Agent{base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{}}
+	a.metrics = newMetrics(a, registry)
+	return a
+}
+
+// Join gives the agent its cluster, before Run and before calls are answered.
+func (a *Agent) Join(c Cluster) { a.cluster = c }
+
+// KnownRegion reports whether a region other than this one is known here.
+func (a *Agent) KnownRegion(region string) bool {
+	if len(a.cluster.Regions()[region]) > 0 {
+		return region != a.base.Region
+	}
+	known := false
+	_ = a.base.Store.View(func(tx *fsm.Tx) error { // a region that can't be looked up is not known
+		known = tx.Peer(region).Public != nil
+		return nil
+	})
+	return known && region != a.base.Region
+}
+
+// Notice is called with keys of the outbox whose entries have changed (fsm.Options.OnOutbox).
+func (a *Agent) Notice(keys []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, key := range keys {
+		if c := a.couriers[fsm.OutboxRegion(key)]; c != nil {
+			c.notice(key)
+		}
+	}
+}
+
+// leadInterval is how often a node looks whether it leads, and for regions that it did not know.
+const leadInterval = 100 * time.Millisecond
+
+// Run sends what is in the outbox while this node leads, until ctx ends.
+func (a *Agent) Run(ctx context.Context) {
+	tick := time.NewTicker(leadInterval)
+	defer tick.Stop()
+	for {
+		if term := a.cluster.LeaderTerm(); term != 0 {
+			a.lead(ctx, term)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lead runs a courier to each other region until the term ends.
+func (a *Agent) lead(ctx context.Context, term uint64) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer func() {
+		cancel()
+		running.Wait()
+		a.mu.Lock()
+		clear(a.couriers)
+		a.mu.Unlock()
+	}()
+	tick := time.NewTicker(leadInterval)
+	defer tick.Stop()
+	for ready := false; a.cluster.LeaderTerm() == term; {
+		others := a.others()
+		if !ready && len(others) > 0 {
+			err := a.keys.ensure(ctx)
+			if ready = err == nil; !ready {
+				a.log.Debug("the region's replication key could not be made yet", "error", err)
+			}
+		}
+		for _, region := range others {
+			if !ready || a.couriers[region] != nil { // written by this goroutine only
+				continue
+			}
+			c := newCourier(a, region, term)
+			a.mu.Lock()
+			a.couriers[region] = c
+			a.mu.Unlock()
+			running.Go(func() { c.run(ctx) })
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// others are the other regions that are known.
+func (a *Agent) others() []string {
+	known := map[string]bool{}
+	for region := range a.cluster.Regions() {
+		known[region] = true
+	}
+	_ = a.base.Store.View(func(tx *fsm.Tx) error { // damage is reported by the store
+		tx.Peers(func(p fsm.Peer) { known[p.Region] = true })
+		return nil
+	})
+	delete(known, a.base.Region)
+	var regions []string
+	for region := range known {
+		regions = append(regions, region)
+	}
+	return regions
+}
