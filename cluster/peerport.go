@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"coffer/cluster/pki"
 )
 
 // The protocols of a peer port (ALPN).
@@ -49,6 +51,9 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 		index: newConnQueue(addr), calls: newConnQueue(addr), regions: newConnQueue(addr),
 	}
 	p.server, p.foreign = p.serverOf(n.calls()), p.serverOf(n.regionCalls())
+	p.foreign.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, regionKey{}, conn.(*regionConn).region)
+	}
 	return p, nil
 }
 
@@ -126,13 +131,31 @@ func (p *peerPort) admit(conn *tls.Conn) {
 	case indexProtocol:
 		queue = p.index
 	case regionProtocol:
-		queue = p.regions
+		p.regions.put(&regionConn{conn, regionOf(conn.ConnectionState())})
+		return
 	}
 	if queue != p.calls && !isNode(conn.ConnectionState()) {
 		_ = conn.Close()
 		return
 	}
 	queue.put(conn)
+}
+
+// regionConn is a connection of a node of another region. It is no *tls.Conn, which net/http closes when it does not
+// know the protocol.
+type regionConn struct {
+	net.Conn
+	region string
+}
+
+type regionKey struct{}
+
+func regionOf(state tls.ConnectionState) string {
+	id, err := pki.IdentityOf(state.PeerCertificates[0])
+	if err != nil {
+		return "" // the handshake has seen to it that there is one
+	}
+	return id.Region
 }
 
 // dial connects to a node by its id, at the address that gossip knows, and verifies that it is that node.

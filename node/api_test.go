@@ -608,8 +608,6 @@ func testLimits(t *testing.T, c *client) {
 func testNotHere(t *testing.T, c *client) {
 	_, err := c.RotateSecret(t.Context(), &secretsmanager.RotateSecretInput{SecretId: aws.String("x")})
 	wantCode(t, err, "UnknownOperationException", "")
-	_, err = c.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: aws.String("x"), AddReplicaRegions: []types.ReplicaRegionType{{Region: aws.String("eu-west-1")}}})
-	wantCode(t, err, "UnknownOperationException", "")
 }
 
 func testLastAccessed(t *testing.T, c *client) {

@@ -189,7 +189,7 @@ func TestPeerCertificateIsReplaced(t *testing.T) {
 	operator := must[*pki.Credentials](t)(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile), filepath.Join(c.Dir, "operator", pki.KeyFile)))
 	serial := func(n *testcluster.Node) string {
 		t.Helper()
-		conn, err := tls.Dial("tcp", n.PeerAddr(), operator.Client(n.ID, "http/1.1"))
+		conn, err := tls.Dial("tcp", n.PeerAddr(), operator.Client(operator.Identity.Region, n.ID, "http/1.1"))
 		noError(t, err)
 		defer conn.Close()
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()

@@ -124,7 +124,7 @@ type Item struct {
 	ChangedAt  int64    `json:"changed_at,omitempty"`
 	ReceivedAt int64    `json:"received_at,omitempty"`
 	Acked      uint64   `json:"acked,omitempty"`  // with Linked: the last revision that Region acknowledged
-	Failed     string   `json:"failed,omitempty"`  // with Linked: why Region refuses it
+	Failed     string   `json:"failed,omitempty"` // with Linked: why Region refuses it
 }
 
 // Page is a part of a listing, and where it ends; Next is empty at the end.

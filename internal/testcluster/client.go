@@ -30,7 +30,7 @@ func (c *Cluster) Balanced(options ...func(*secretsmanager.Options)) *secretsman
 
 func (c *Cluster) client(endpoint string, transport http.RoundTripper, options ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	return secretsmanager.New(secretsmanager.Options{
-		Region:       Region,
+		Region:       c.Region,
 		BaseEndpoint: &endpoint,
 		Credentials:  credentials.NewStaticCredentialsProvider(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, ""),
 		HTTPClient:   &http.Client{Transport: transport, Timeout: 20 * time.Second},
@@ -49,7 +49,7 @@ func (c *Cluster) BalancedKMS() *kms.Client {
 
 func (c *Cluster) kms(endpoint string, transport http.RoundTripper) *kms.Client {
 	return kms.New(kms.Options{
-		Region:       Region,
+		Region:       c.Region,
 		BaseEndpoint: &endpoint,
 		Credentials:  credentials.NewStaticCredentialsProvider(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, ""),
 		HTTPClient:   &http.Client{Transport: transport, Timeout: 20 * time.Second},

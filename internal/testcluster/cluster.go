@@ -26,16 +26,21 @@ import (
 	"coffer/kms/rootkey"
 )
 
-// Region is the region of every test cluster.
+// Region is the region of a cluster that is alone.
 const Region = "us-east-1"
 
 // Cluster is a region's nodes, running or not.
 type Cluster struct {
 	Dir         string
+	Region      string
 	Binary      string
 	Credentials iam.Credentials
 	Nodes       []*Node
 	extraArgs   []string
+
+	ca       string   // directory of the authority
+	operator string   // directory of the operator's certificate
+	regions  *Regions // nil for one alone
 }
 
 // Node is one node and its process.
@@ -48,6 +53,9 @@ type Node struct {
 
 	cluster              *Cluster
 	listen, peer, gossip string
+	host                 string // address of its own, if it has one
+	regionGossip         string
+	proxy                *Proxy // that other regions reach the peer port through; nil for none
 	rootKey              string
 	expect               int      // nodes that form the cluster; 0 joins
 	wrap                 []string // what the process runs under
@@ -85,28 +93,39 @@ func BuildWith(ctx context.Context, dir string, tags ...string) (string, error) 
 
 // New prepares a cluster of nodes in dir, and starts none. extraArgs go to every `coffer server`.
 func New(dir, binary string, nodes int, extraArgs ...string) (*Cluster, error) {
-	c := &Cluster{Dir: dir, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), extraArgs: extraArgs}
-	creds, err := json.Marshal(c.Credentials)
-	if err != nil {
+	c := &Cluster{Dir: dir, Region: Region, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), extraArgs: extraArgs}
+	c.ca, c.operator = c.path("ca"), c.path("operator")
+	if err := errors.Join(
+		pki.CreateAuthority(c.ca, time.Now()),
+		pki.Issue(c.ca, c.operator, pki.Identity{Role: pki.Operator, Region: Region, ID: "test"}, time.Now()),
+	); err != nil {
 		return nil, err
 	}
+	return c, c.prepare(nodes)
+}
+
+// prepare makes the cluster's keys and nodes.
+func (c *Cluster) prepare(nodes int) error {
+	creds, err := json.Marshal(c.Credentials)
+	if err != nil {
+		return err
+	}
 	if err := errors.Join(
-		pki.CreateAuthority(c.path("ca"), time.Now()),
+		os.MkdirAll(c.Dir, 0o700),
 		os.WriteFile(c.path("root-key"), rootkey.Generate(), 0o600),
 		os.WriteFile(c.path("gossip-key"), rootkey.Generate(), 0o600),
 		os.WriteFile(c.path("credentials"), creds, 0o600),
-		pki.Issue(c.path("ca"), c.path("operator"), pki.Identity{Role: pki.Operator, Region: Region, ID: "test"}, time.Now()),
 	); err != nil {
-		return nil, err
+		return err
 	}
 	for range nodes {
 		n, err := c.Add()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		n.expect = nodes
 	}
-	return c, nil
+	return nil
 }
 
 func (c *Cluster) path(parts ...string) string {
@@ -118,10 +137,10 @@ func (c *Cluster) Add() (*Node, error) {
 	n := &Node{ID: fmt.Sprintf("n%d", len(c.Nodes)+1), cluster: c}
 	n.rootKey = c.path("root-key")
 	n.Data, n.Log = c.path(n.ID, "data"), c.path(n.ID, "log")
-	if err := pki.Issue(c.path("ca"), c.path(n.ID), pki.Identity{Role: pki.Node, Region: Region, ID: n.ID}, time.Now()); err != nil {
+	if err := pki.Issue(c.ca, c.path(n.ID), pki.Identity{Role: pki.Node, Region: c.Region, ID: n.ID}, time.Now()); err != nil {
 		return nil, err
 	}
-	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip} {
+	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip, &n.regionGossip} {
 		var err error
 		if *addr, err = freeAddr(); err != nil {
 			return nil, err
@@ -231,6 +250,9 @@ func (n *Node) Start() error {
 		if other != n && n.expect != 1 {
 			args = append(args, "--join", other.gossip)
 		}
+	}
+	if c.regions != nil {
+		args = append(args, c.regions.args(n)...)
 	}
 	args = append(args, c.extraArgs...)
 	log, err := os.OpenFile(n.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -349,7 +371,7 @@ func (n *Node) Get(path string) (status int, body string, err error) {
 	return resp.StatusCode, b.String(), err
 }
 
-// Metric reads one metric without labels.
+// Metric reads one metric; its labels, if it has any, are part of the name.
 func (n *Node) Metric(name string) (string, error) {
 	_, body, err := n.Get("/metrics")
 	if err != nil {
@@ -392,7 +414,7 @@ func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
 // OperateWith is Operate with a text on standard input.
 func (n *Node) OperateWith(ctx context.Context, input string, args ...string) (string, error) {
 	c := n.cluster
-	args = append(args, "--node", n.peer, "--ca", c.path("operator", pki.CAFile), "--cert", c.path("operator", pki.CertFile), "--key", c.path("operator", pki.KeyFile))
+	args = append(args, "--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert", filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile))
 	cmd := exec.CommandContext(ctx, c.Binary, args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()

@@ -19,9 +19,15 @@ const (
 
 // Isolate gives each node an address of its own in a network namespace, so that Cut can keep nodes apart.
 // It needs root. Call it before the first Start, and the answer when the cluster is closed.
-func (c *Cluster) Isolate() (remove func(), err error) {
+func (c *Cluster) Isolate() (remove func(), err error) { return isolate(c) }
+
+func isolate(clusters ...*Cluster) (remove func(), err error) {
+	var nodes []*Node
+	for _, c := range clusters {
+		nodes = append(nodes, c.Nodes...)
+	}
 	remove = func() {
-		for i := range c.Nodes {
+		for i := range nodes {
 			_ = run("ip", "netns", "del", namespace(i)) // what was never made can't be deleted
 		}
 		_ = run("ip", "netns", "del", hub)
@@ -37,21 +43,24 @@ func (c *Cluster) Isolate() (remove func(), err error) {
 		"ip addr add " + clients + "/24 dev " + link,
 		"ip link set " + link + " up",
 	}
-	for i, n := range c.Nodes {
-		ns, host := namespace(i), fmt.Sprint(subnet, i+1)
+	for i, n := range nodes {
+		ns := namespace(i)
+		n.host = fmt.Sprint(subnet, i+1)
 		commands = append(commands,
 			"ip netns add "+ns,
 			fmt.Sprintf("ip -n %s link add node%d type veth peer name eth0 netns %s", hub, i, ns),
 			fmt.Sprintf("ip -n %s link set node%d master bridge up", hub, i),
-			"ip -n "+ns+" addr add "+host+"/24 dev eth0",
+			"ip -n "+ns+" addr add "+n.host+"/24 dev eth0",
 			"ip -n "+ns+" link set eth0 up",
 			"ip -n "+ns+" link set lo up",
 		)
-		n.listen, n.peer, n.gossip = net.JoinHostPort(host, "7400"), net.JoinHostPort(host, "7401"), net.JoinHostPort(host, "7402")
+		n.listen, n.peer, n.gossip, n.regionGossip = net.JoinHostPort(n.host, "7400"), net.JoinHostPort(n.host, "7401"), net.JoinHostPort(n.host, "7402"), net.JoinHostPort(n.host, "7403")
 		n.Endpoint = "http://" + n.listen
 		n.wrap = []string{"ip", "netns", "exec", ns}
 	}
-	c.extraArgs = append(c.extraArgs, "--insecure-http")
+	for _, c := range clusters {
+		c.extraArgs = append(c.extraArgs, "--insecure-http")
+	}
 	for _, command := range commands {
 		if err := run(strings.Fields(command)...); err != nil {
 			remove()
@@ -64,9 +73,18 @@ func (c *Cluster) Isolate() (remove func(), err error) {
 func namespace(i int) string { return fmt.Sprint("coffer-n", i+1) }
 
 // Cut cuts a node off from the other nodes; clients still reach it.
-func (n *Node) Cut() error {
-	for _, chain := range [][]string{{"INPUT", "-s"}, {"OUTPUT", "-d"}} {
-		if err := run("ip", "netns", "exec", n.wrap[3], "iptables", "-A", chain[0], chain[1], subnet+"0/25", "-j", "DROP"); err != nil {
+func (n *Node) Cut() error { return n.cutFrom(subnet+"0/25", true, true) }
+
+// cutFrom drops what comes from addresses, what goes to them, or both.
+func (n *Node) cutFrom(addresses string, in, out bool) error {
+	for _, chain := range []struct {
+		name, flag string
+		cut        bool
+	}{{"INPUT", "-s", in}, {"OUTPUT", "-d", out}} {
+		if !chain.cut {
+			continue
+		}
+		if err := run("ip", "netns", "exec", n.wrap[3], "iptables", "-A", chain.name, chain.flag, addresses, "-j", "DROP"); err != nil {
 			return err
 		}
 	}
