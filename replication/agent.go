@@ -32,6 +32,7 @@ type Agent struct {
 	log     *slog.Logger
 	keys    keys
 	metrics *metrics
+	atOnce  int // messages of a batch that are brought in at the same time
 
 	mu       sync.Mutex // guards couriers
 	couriers map[string]*courier
@@ -39,7 +40,7 @@ type Agent struct {
 
 // New makes an agent.
 func New(base *serving.Base, secrets *sm.Service, log *slog.Logger, registry prometheus.Registerer) *Agent {
-	a := &Agent{base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{}}
+	a := &Agent{base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{}, atOnce: batchMessages}
 	a.metrics = newMetrics(a, registry)
 	return a
 }

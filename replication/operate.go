@@ -3,7 +3,8 @@ package replication
 import (
 	"context"
 	"errors"
-	"sort"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -44,7 +45,7 @@ func (a *Agent) Status(ctx context.Context) (*RegionStatus, error) {
 	out := &RegionStatus{Region: a.base.Region, Others: []PeerStatus{}}
 	nodes := a.cluster.Regions()
 	regions := append(a.others(), a.base.Region)
-	sort.Strings(regions)
+	slices.Sort(regions)
 	err := a.base.Read(a.operator(ctx, ""), func(v *serving.View) error {
 		out.Others = out.Others[:0]
 		out.Epoch = v.State.Epoch
@@ -249,12 +250,12 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 			if s.Primary == "" && s.Origin != nil && s.Origin.Region == w.Region {
 				return nil, nil
 			}
-			return &fsm.Promote{Ref: ref, At: v.Millis(), Links: newLinks(t.Links), Lost: w.Region}, nil
+			return &fsm.Promote{Ref: ref, At: v.Millis(), Links: a.newLinks(t.Links), Lost: w.Region}, nil
 		case DoReplicate:
 			if s.Primary == w.Region {
 				return nil, nil
 			}
-			return &fsm.AddLinks{Ref: ref, At: v.Millis(), Links: newLinks(map[string]string{w.Region: t.Links[w.Region]})}, nil
+			return &fsm.AddLinks{Ref: ref, At: v.Millis(), Links: a.newLinks(map[string]string{w.Region: t.Links[w.Region]})}, nil
 		case DoHandOver:
 			if s.Primary == w.Region {
 				return nil, nil
@@ -265,17 +266,17 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 					links[region] = v.Link(region, s).KeyID
 				}
 			}
-			return &fsm.HandOver{Ref: ref, At: v.Millis(), Region: v.Region, To: w.Region, Links: newLinks(links)}, nil
+			return &fsm.HandOver{Ref: ref, At: v.Millis(), Region: v.Region, To: w.Region, Links: a.newLinks(links)}, nil
 		}
 		return nil, secret.Errorf(secret.KindValidation, "There is no step %q.", w.Do)
 	})
 	return err
 }
 
-func newLinks(keys map[string]string) (links []secret.NewLink) {
-	for region, key := range keys {
-		links = append(links, secret.NewLink{ID: uuid.NewString(), Region: region, KeyID: key})
+func (a *Agent) newLinks(keys map[string]string) (links []secret.NewLink) {
+	for _, region := range slices.Sorted(maps.Keys(keys)) {
+		id := uuid.Must(uuid.NewRandomFromReader(a.base.Random)) // a source of randomness that ends is no such source
+		links = append(links, secret.NewLink{ID: id.String(), Region: region, KeyID: keys[region]})
 	}
-	sort.Slice(links, func(i, j int) bool { return links[i].Region < links[j].Region })
 	return links
 }

@@ -5,7 +5,8 @@ import (
 	"crypto/hpke"
 	"errors"
 	"net/http"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"coffer/cluster"
 	"coffer/fsm"
@@ -93,12 +94,12 @@ func (a *Agent) receive(ctx context.Context, source string, b *batch) (*results,
 		}
 		open = append(open, plain)
 	}
-	var pending sync.WaitGroup
+	var pending errgroup.Group
+	pending.SetLimit(a.atOnce)
 	for i := range b.Messages {
-		pending.Go(func() { out.Results[i] = a.bring(ctx, from, &b.Messages[i], open[i]) })
+		pending.Go(func() error { out.Results[i] = a.bring(ctx, from, &b.Messages[i], open[i]); return nil })
 	}
-	pending.Wait()
-	return out, nil
+	return out, pending.Wait()
 }
 
 func badBatch() error {

@@ -3,6 +3,7 @@
 package testregion
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -35,15 +36,18 @@ type Region struct {
 }
 
 // New forms a region whose root key is known.
-func New(t testing.TB) *Region {
+func New(t testing.TB) *Region { return NewIn(t, t.TempDir(), "us-east-1") }
+
+// NewIn forms a region with a name, whose store is in dir.
+func NewIn(t testing.TB, dir, name string) *Region {
 	t.Helper()
-	store, err := fsm.Open(t.TempDir(), fsm.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	store, err := fsm.Open(dir, fsm.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	r := &Region{Clock: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	r.Base = &serving.Base{Region: "us-east-1", Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader, KnownRegion: func(string) bool { return true }}
+	r.Base = &serving.Base{Region: name, Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader, KnownRegion: func(string) bool { return true }}
 	if r.Root, err = rootkey.New(make([]byte, 32)); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +57,7 @@ func New(t testing.TB) *Region {
 		t.Fatal(err)
 	}
 	key.Manage("default")
-	cluster := fsm.Cluster{ID: "c", Region: "us-east-1", Account: Account, DefaultKeyID: key.ID, RootKeyID: r.Root.ID()}
+	cluster := fsm.Cluster{ID: "c", Region: name, Epoch: 1, Account: Account, DefaultKeyID: key.ID, RootKeyID: r.Root.ID()}
 	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: cluster})); err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +88,19 @@ func (r *Region) ReadBarrier(context.Context) error { return nil }
 
 // LastContact is always now.
 func (r *Region) LastContact() time.Duration { return 0 }
+
+// Restore replaces the state by that of a snapshot, as an operator does.
+func (r *Region) Restore(archive []byte) error {
+	r.mu.Lock()
+	err := r.Store.Restore(io.NopCloser(bytes.NewReader(archive)))
+	r.index = max(r.index, r.Store.Applied())
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	_, err = r.Propose(context.Background(), fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: r.Millis()}))
+	return err
+}
 
 // OtherRoot is another root key than the regions'.
 func OtherRoot(t testing.TB) rootkey.Provider {

@@ -1,0 +1,74 @@
+package replication
+
+import (
+	"context"
+	"errors"
+)
+
+// Stepper drives an agent's courier to one region by hand, in a term.
+type Stepper struct{ c *courier }
+
+// Stepper makes one. What the agent receives is brought in one after the other.
+func (a *Agent) Stepper(region string, term uint64) *Stepper {
+	a.atOnce = 1
+	return &Stepper{newCourier(a, region, term)}
+}
+
+// EnsureKey makes the region's key pair.
+func (a *Agent) EnsureKey(ctx context.Context) error { return a.keys.ensure(ctx) }
+
+// Step sends one batch of what is in the outbox, and reports whether there was something that could be sent.
+func (s *Stepper) Step(ctx context.Context) bool {
+	s.c.missed = true
+	if s.c.publicKey() == nil {
+		if s.c.greet(ctx) != nil {
+			return true
+		}
+	}
+	keys, err := s.c.next()
+	if err != nil || len(keys) == 0 {
+		return err != nil
+	}
+	s.c.deliver(ctx, keys)
+	s.c.failing = 0
+	return true
+}
+
+// Greet asks the region for its key and epoch again.
+func (s *Stepper) Greet(ctx context.Context) error { return s.c.greet(ctx) }
+
+// Compare compares the regions once.
+func (s *Stepper) Compare(ctx context.Context) { s.c.compare(ctx) }
+
+// Repaired is how many replicas comparisons had sent again, and Suspects what they suspect at the moment.
+func (s *Stepper) Suspects() int { return len(s.c.suspects) }
+
+// Answer answers a question of another region as its peer port does, from bytes to bytes.
+func (a *Agent) Answer(ctx context.Context, source, path string, question []byte) ([]byte, error) {
+	switch path {
+	case helloPath:
+		return answer(ctx, source, question, a.welcome)
+	case sendPath:
+		return answer(ctx, source, question, a.receive)
+	case comparePath:
+		return answer(ctx, source, question, a.compared)
+	}
+	return nil, errors.New("no such path")
+}
+
+func answer[In, Out any](ctx context.Context, source string, question []byte, do func(context.Context, string, *In) (*Out, error)) ([]byte, error) {
+	in := new(In)
+	if err := decoding.Unmarshal(question, in); err != nil {
+		return nil, err
+	}
+	out, err := do(ctx, source, in)
+	if err != nil {
+		return nil, err
+	}
+	return encoding.Marshal(out)
+}
+
+// Encode and Decode are the encoding of questions and answers.
+func Encode(v any) ([]byte, error)    { return encoding.Marshal(v) }
+func Decode(b []byte, into any) error { return decoding.Unmarshal(b, into) }
+func IsSend(path string) bool         { return path == sendPath }
