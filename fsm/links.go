@@ -176,8 +176,7 @@ func (w *writeTx) addLinks(s *secret.Secret, links []secret.NewLink, at int64, i
 			}
 			continue
 		}
-		s.LastLink++
-		w.put(tableLinks, key, encode(&secret.Link{ID: n.ID, Number: s.LastLink, KeyID: n.KeyID, Overwrite: n.Overwrite}))
+		w.put(tableLinks, key, encode(&secret.Link{ID: n.ID, KeyID: n.KeyID, Overwrite: n.Overwrite}))
 		s.Replicas = append(slices.Clone(s.Replicas), n.Region)
 		slices.Sort(s.Replicas)
 		w.lag(s, n.Region, at, id, true)

@@ -28,28 +28,27 @@ type (
 		Ref      Ref    `cbor:"2,keyasint"`
 		At       int64  `cbor:"3,keyasint"`
 		Link     string `cbor:"4,keyasint"`
-		Number   uint64 `cbor:"5,keyasint"`
-		Revision uint64 `cbor:"6,keyasint"`
+		Revision uint64 `cbor:"5,keyasint"`
 
-		Description string        `cbor:"7,keyasint,omitempty"`
-		Tags        []secret.Tag  `cbor:"8,keyasint,omitempty"`
-		Tagged      bool          `cbor:"9,keyasint,omitempty"`
-		Policy      string        `cbor:"10,keyasint,omitempty"`
-		Created     int64         `cbor:"11,keyasint"`
-		Changed     int64         `cbor:"12,keyasint"`
-		Labels      secret.Labels `cbor:"13,keyasint,omitempty"`
+		Description string        `cbor:"6,keyasint,omitempty"`
+		Tags        []secret.Tag  `cbor:"7,keyasint,omitempty"`
+		Tagged      bool          `cbor:"8,keyasint,omitempty"`
+		Policy      string        `cbor:"9,keyasint,omitempty"`
+		Created     int64         `cbor:"10,keyasint"`
+		Changed     int64         `cbor:"11,keyasint"`
+		Labels      secret.Labels `cbor:"12,keyasint,omitempty"`
 
-		Versions []ReceivedVersion `cbor:"14,keyasint,omitempty"` // those that the replica may lack
-		Total    int               `cbor:"15,keyasint"`           // versions that the secret has
-		Full     bool              `cbor:"16,keyasint,omitempty"` // IDs lists them all; others are removed
-		IDs      []string          `cbor:"17,keyasint,omitempty"`
+		Versions []ReceivedVersion `cbor:"13,keyasint,omitempty"` // those that the replica may lack
+		Total    int               `cbor:"14,keyasint"`           // versions that the secret has
+		Full     bool              `cbor:"15,keyasint,omitempty"` // IDs lists them all; others are removed
+		IDs      []string          `cbor:"16,keyasint,omitempty"`
 
-		KeyID     string           `cbor:"18,keyasint,omitempty"` // KMS key of a replica that is new here
-		Overwrite bool             `cbor:"19,keyasint,omitempty"`
-		Origin    *secret.Origin   `cbor:"20,keyasint,omitempty"` // of a primary that was promoted from this region's
-		HandOver  []secret.NewLink `cbor:"21,keyasint,omitempty"` // become the primary, with these links
-		Displace  string           `cbor:"22,keyasint"`           // id for what has to be set aside
-		Region    string           `cbor:"23,keyasint"`           // this one
+		KeyID     string           `cbor:"17,keyasint,omitempty"` // KMS key of a replica that is new here
+		Overwrite bool             `cbor:"18,keyasint,omitempty"`
+		Origin    *secret.Origin   `cbor:"19,keyasint,omitempty"` // of a primary that was promoted from this region's
+		HandOver  []secret.NewLink `cbor:"20,keyasint,omitempty"` // become the primary, with these links
+		Displace  string           `cbor:"21,keyasint"`           // id for what has to be set aside
+		Region    string           `cbor:"22,keyasint"`           // this one
 	}
 	// ReceiveVersions adds versions without labels to a replica that has Revision.
 	ReceiveVersions struct {
@@ -201,16 +200,14 @@ func (c *Receive) admit(w *writeTx, s *secret.Secret) (displaced bool, err error
 	return true, nil
 }
 
-// admitOwn readies a replica whose primary is in the sender's region for a state by the same link, a newer link, or in
-// a newer epoch.
+// admitOwn readies a replica whose primary is in the sender's region for a state by the same link, a new one, or in a newer
+// epoch. Of two links the one that has not ended here is the new one: the other ended when this one came.
 func (c *Receive) admitOwn(w *writeTx, s *secret.Secret) (displaced bool, err error) {
 	r := w.Replica(s)
 	newEpoch := r.Epoch != 0 && c.From.Epoch > r.Epoch
 	switch {
 	case r.Link == c.Link && !newEpoch:
 		return false, nil
-	case r.Link != c.Link && !newEpoch && c.Number <= r.Number:
-		return false, secret.ErrEnded
 	case !c.Full:
 		return false, secret.ErrIncomplete
 	}
@@ -239,7 +236,7 @@ func (c *Receive) follow(w *writeTx, s *secret.Secret, unchanged bool) (displace
 		w.removeVersions(s)
 	}
 	s.Primary, s.Replicas, s.Origin, s.Deleted = c.From.Region, nil, nil, 0
-	w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: c.Link, Number: c.Number}))
+	w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: c.Link}))
 	w.putSecret(&old, s)
 	return false, nil
 }
@@ -298,7 +295,7 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret, id commandID) (*Received, 
 		}
 	}
 	r := &secret.Replica{
-		Link: c.Link, Number: c.Number, Epoch: c.From.Epoch, Revision: c.Revision, ChangedAt: c.Changed, ReceivedAt: c.At,
+		Link: c.Link, Epoch: c.From.Epoch, Revision: c.Revision, ChangedAt: c.Changed, ReceivedAt: c.At,
 		Partial: s.Versions != c.Total,
 	}
 	if r.Partial && !c.Full {
@@ -312,7 +309,7 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret, id commandID) (*Received, 
 	if c.HandOver != nil && !r.Partial {
 		w.end(c.Link, c.At)
 		w.discard(tableReplicas, key)
-		s.Primary, s.LastLink = "", max(s.LastLink, c.Number)
+		s.Primary = ""
 		w.addLinks(s, c.HandOver, c.At, id)
 		w.putSecret(old, s)
 		return &Received{Revision: c.Revision, KeyID: s.KeyID, AccessedDay: s.AccessedDay, TookOver: true}, nil
@@ -420,14 +417,15 @@ func (c *ReceiveNotice) apply(w *writeTx, id commandID) (Outcome, error) {
 		return Outcome{}, nil
 	}
 	follows := same && s.Primary == c.From.Region && w.Replica(s).Link == n.Link
-	if n.Kind == LinkRemoved || follows {
-		w.end(n.Link, c.At) // a state that is still on its way must not bring the replica back
+	if n.Kind == LinkMoved && !follows && same && s.Primary != "" && s.Primary != n.Primary && !w.Ended(n.Link) {
+		return Outcome{}, secret.ErrStale // the notice that the primary's role came to the sender is still on its way
 	}
+	w.end(n.Link, c.At) // a state that is still on its way must not bring the replica back
 	switch {
 	case !follows:
-	case n.Kind == LinkRemoved:
+	case n.Kind == LinkRemoved, w.Ended(n.NewLink): // or removed by the new primary, which was faster
 		w.removeSecret(s)
-	case n.Kind == LinkMoved:
+	default:
 		old, r := *s, w.Replica(s)
 		w.unlink(s)
 		s.Primary = n.Primary

@@ -46,6 +46,7 @@ type world struct {
 	regions map[string]*region
 	late    []envelope // what the network may deliver again
 	broken  float64    // chance that a call fails
+	nested  bool
 	trace   []string
 
 	// states are what a secret was in the region of its primary, by region, epoch, secret and revision.
@@ -56,6 +57,8 @@ type world struct {
 	owned map[string]string
 	// forced are names whose secrets may be displaced: replication over them was forced.
 	forced map[string]bool
+	// promoted are secrets of which there may be two that are no replicas.
+	promoted map[string]bool
 }
 
 // randomBytes makes ids part of a history.
@@ -97,7 +100,7 @@ type region struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), ctx: t.Context(), regions: map[string]*region{},
-		states: map[stateKey]string{}, seen: map[string]seen{}, owned: map[string]string{}, forced: map[string]bool{},
+		states: map[stateKey]string{}, seen: map[string]seen{}, owned: map[string]string{}, forced: map[string]bool{}, promoted: map[string]bool{},
 	}
 	base := t.TempDir()
 	if dir, err := os.MkdirTemp("/dev/shm", "coffer-model-"); err == nil { // in memory, where the machine has that
@@ -157,6 +160,12 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 		return errLost
 	}
 	answer, err := w.regions[to].agent.Answer(ctx, e.from, path, question)
+	if !w.nested && w.broken > 0 && w.random.IntN(3) == 0 { // while the answer is on its way
+		w.nested = true
+		w.record()
+		w.act()
+		w.nested = false
+	}
 	if err != nil || lost {
 		return errors.Join(err, errLost)
 	}
@@ -188,14 +197,18 @@ func (r *region) content(tx *fsm.Tx, s *secret.Secret) string {
 
 func (r *region) key(s *secret.Secret) string { return s.Name + "-" + s.Suffix }
 
-// check holds the state of all regions against what may be.
-func (w *world) check() {
+// record notes what primaries are.
+func (w *world) record() {
 	w.t.Helper()
-	for name, r := range w.regions { // what primaries are first, since replicas have it from them
+	primaries := map[string]int{}
+	for name, r := range w.regions {
 		err := r.Store.Scan(func(tx *fsm.Tx) error {
 			state, _ := tx.Cluster()
 			tx.Secrets(fsm.List{Account: testregion.Account, Order: fsm.ByName}, func(s *secret.Secret) bool {
 				if s.Primary == "" {
+					if primaries[r.key(s)]++; primaries[r.key(s)] > 1 && !w.promoted[r.key(s)] {
+						w.fatal("%s has two primaries", r.key(s))
+					}
 					w.states[stateKey{name, r.key(s), state.Epoch, s.Revision}] = r.content(tx, s)
 				}
 				return true
@@ -206,6 +219,12 @@ func (w *world) check() {
 			w.t.Fatal(err)
 		}
 	}
+}
+
+// check holds the state of all regions against what may be.
+func (w *world) check() {
+	w.t.Helper()
+	w.record()
 	for name, r := range w.regions {
 		err := r.Store.Scan(func(tx *fsm.Tx) error {
 			present := map[string]bool{}
@@ -349,6 +368,9 @@ func (w *world) act() {
 		_, err = r.secrets.RemoveRegionsFromReplication(ctx, &sm.RemoveRegionsFromReplicationInput{SecretID: name, RemoveReplicaRegions: []string{to}})
 	case 15:
 		what = "promote"
+		if s, _ := r.find(*name); s != nil {
+			w.promoted[r.key(s)] = true
+		}
 		_, err = r.secrets.StopReplicationToReplica(ctx, &sm.SecretIDInput{SecretID: name})
 	case 16:
 		what = "delete"
@@ -377,6 +399,9 @@ func (w *world) act() {
 		what = "another leader"
 		r.lead()
 	case 21:
+		if w.nested {
+			return
+		}
 		what = "compare"
 		r.to[other()].Compare(w.ctx)
 	}
@@ -485,6 +510,36 @@ func (w *world) converged() {
 	}
 }
 
+// orphans finds replicas that nobody replicates to: their primary's region has no link with their link's id.
+func (w *world) orphans() {
+	w.t.Helper()
+	for name, r := range w.regions {
+		_ = r.Store.View(func(tx *fsm.Tx) error {
+			for _, primary := range names {
+				tx.Replicas(primary, nil, func(s *secret.Secret, replica *secret.Replica) bool {
+					if w.promoted[r.key(s)] {
+						return true // while its primary role was on its way to here, perhaps
+					}
+					there, id := w.regions[primary], ""
+					_ = there.Store.View(func(tx *fsm.Tx) error {
+						if p := tx.ByName(s.Account, s.Name); p != nil {
+							if l := tx.Link(name, p); l != nil {
+								id = l.ID
+							}
+						}
+						return nil
+					})
+					if id != replica.Link {
+						w.fatal("%s in %s follows %s by the link %s; there it has the link %q", s.Name, name, primary, replica.Link, id)
+					}
+					return true
+				})
+			}
+			return nil
+		})
+	}
+}
+
 // values are a secret's versions as clients read them.
 func (r *region) values(name string) string {
 	var out strings.Builder
@@ -518,6 +573,7 @@ func history(t *testing.T, seed uint64) {
 		}
 		w.settle()
 		w.converged()
+		w.orphans()
 		for _, e := range w.late { // and nothing that is late changes anything
 			_, _ = w.regions[e.to].agent.Answer(w.ctx, e.from, e.path, e.question)
 		}

@@ -10,15 +10,14 @@ import (
 // Link is the replication relation of one primary secret to one replica region, as the primary's region keeps it.
 type Link struct {
 	ID          string    `cbor:"1,keyasint"`
-	Number      uint64    `cbor:"2,keyasint"`           // counts the secret's links: of two to the same region the higher one is the newer
-	KeyID       string    `cbor:"3,keyasint,omitempty"` // KMS key in the replica region, as the caller named it; its default key if empty
-	Overwrite   bool      `cbor:"4,keyasint,omitempty"` // a secret that has the name there is displaced; until the first acknowledgement
-	Acked       uint64    `cbor:"5,keyasint,omitempty"` // the last acknowledged revision; 0 before, and when everything must be sent again
-	AckedAt     int64     `cbor:"6,keyasint,omitempty"`
-	AccessedDay int64     `cbor:"7,keyasint,omitempty"`  // of the replica
-	Failed      string    `cbor:"8,keyasint,omitempty"`  // why the replica region refused the last state
-	FailedAt    int64     `cbor:"9,keyasint,omitempty"`  // since when it does
-	HandOver    []NewLink `cbor:"10,keyasint,omitempty"` // with the last state the replica becomes the primary, with these links
+	KeyID       string    `cbor:"2,keyasint,omitempty"` // KMS key in the replica region, as the caller named it; its default key if empty
+	Overwrite   bool      `cbor:"3,keyasint,omitempty"` // a secret that has the name there is displaced; until the first acknowledgement
+	Acked       uint64    `cbor:"4,keyasint,omitempty"` // the last acknowledged revision; 0 before, and when everything must be sent again
+	AckedAt     int64     `cbor:"5,keyasint,omitempty"`
+	AccessedDay int64     `cbor:"6,keyasint,omitempty"` // of the replica
+	Failed      string    `cbor:"7,keyasint,omitempty"` // why the replica region refused the last state
+	FailedAt    int64     `cbor:"8,keyasint,omitempty"` // since when it does
+	HandOver    []NewLink `cbor:"9,keyasint,omitempty"` // with the last state the replica becomes the primary, with these links
 }
 
 // NewLink is a link that is to be.
@@ -32,12 +31,11 @@ type NewLink struct {
 // Replica is what a replica region knows of a replica's primary.
 type Replica struct {
 	Link       string `cbor:"1,keyasint"`
-	Number     uint64 `cbor:"2,keyasint"`
-	Epoch      int64  `cbor:"3,keyasint,omitempty"` // of the primary's region, when it sent Revision
-	Revision   uint64 `cbor:"4,keyasint,omitempty"` // the last one received; 0 before the first
-	ChangedAt  int64  `cbor:"5,keyasint,omitempty"` // when the primary came to it
-	ReceivedAt int64  `cbor:"6,keyasint,omitempty"`
-	Partial    bool   `cbor:"7,keyasint,omitempty"` // versions without labels are still on their way
+	Epoch      int64  `cbor:"2,keyasint,omitempty"` // of the primary's region, when it sent Revision
+	Revision   uint64 `cbor:"3,keyasint,omitempty"` // the last one received; 0 before the first
+	ChangedAt  int64  `cbor:"4,keyasint,omitempty"` // when the primary came to it
+	ReceivedAt int64  `cbor:"5,keyasint,omitempty"`
+	Partial    bool   `cbor:"6,keyasint,omitempty"` // versions without labels are still on their way
 }
 
 // Lag is what a replica region has not acknowledged of one secret: an entry of the outbox.

@@ -44,10 +44,9 @@ type Secret struct {
 	KeyID       string `cbor:"18,keyasint,omitempty"` // of its KMS key; empty under the default key
 
 	Replicas  []string   `cbor:"19,keyasint,omitempty"` // regions that it has links to, sorted
-	LastLink  uint64     `cbor:"20,keyasint,omitempty"` // number of its newest link
-	Primary   string     `cbor:"21,keyasint,omitempty"` // region of its primary, if it is a replica
-	Origin    *Origin    `cbor:"22,keyasint,omitempty"` // if it was promoted when that region was lost
-	Displaced *Displaced `cbor:"23,keyasint,omitempty"`
+	Primary   string     `cbor:"20,keyasint,omitempty"` // region of its primary, if it is a replica
+	Origin    *Origin    `cbor:"21,keyasint,omitempty"` // if it was promoted when that region was lost
+	Displaced *Displaced `cbor:"22,keyasint,omitempty"`
 }
 
 // Version is the metadata of one immutable value.

@@ -16,22 +16,21 @@ type State struct {
 	Account     string           `cbor:"1,keyasint"`
 	Name        string           `cbor:"2,keyasint"`
 	Suffix      string           `cbor:"3,keyasint"`
-	Number      uint64           `cbor:"4,keyasint"` // of the link
-	Description string           `cbor:"5,keyasint,omitempty"`
-	Tags        []secret.Tag     `cbor:"6,keyasint,omitempty"`
-	Tagged      bool             `cbor:"7,keyasint,omitempty"`
-	Policy      string           `cbor:"8,keyasint,omitempty"`
-	Created     int64            `cbor:"9,keyasint"`
-	Changed     int64            `cbor:"10,keyasint"`
-	Labels      secret.Labels    `cbor:"11,keyasint,omitempty"`
-	Versions    []StateVersion   `cbor:"12,keyasint,omitempty"` // that the replica may lack
-	Total       int              `cbor:"13,keyasint"`
-	Full        bool             `cbor:"14,keyasint,omitempty"` // IDs lists all versions
-	IDs         []string         `cbor:"15,keyasint,omitempty"`
-	KeyID       string           `cbor:"16,keyasint,omitempty"`
-	Overwrite   bool             `cbor:"17,keyasint,omitempty"`
-	Origin      *secret.Origin   `cbor:"18,keyasint,omitempty"`
-	HandOver    []secret.NewLink `cbor:"19,keyasint,omitempty"`
+	Description string           `cbor:"4,keyasint,omitempty"`
+	Tags        []secret.Tag     `cbor:"5,keyasint,omitempty"`
+	Tagged      bool             `cbor:"6,keyasint,omitempty"`
+	Policy      string           `cbor:"7,keyasint,omitempty"`
+	Created     int64            `cbor:"8,keyasint"`
+	Changed     int64            `cbor:"9,keyasint"`
+	Labels      secret.Labels    `cbor:"10,keyasint,omitempty"`
+	Versions    []StateVersion   `cbor:"11,keyasint,omitempty"` // that the replica may lack
+	Total       int              `cbor:"12,keyasint"`
+	Full        bool             `cbor:"13,keyasint,omitempty"` // IDs lists all versions
+	IDs         []string         `cbor:"14,keyasint,omitempty"`
+	KeyID       string           `cbor:"15,keyasint,omitempty"`
+	Overwrite   bool             `cbor:"16,keyasint,omitempty"`
+	Origin      *secret.Origin   `cbor:"17,keyasint,omitempty"`
+	HandOver    []secret.NewLink `cbor:"18,keyasint,omitempty"`
 }
 
 // StateVersion is a version with its value in the clear.
@@ -90,7 +89,7 @@ func (s *Service) Export(ctx context.Context, entry fsm.OutboxEntry) (out *Expor
 // exported fills in what out holds besides values, and answers the versions that go with it.
 func (v *view) exported(found *secret.Secret, l *secret.Link, out *Export) ([]StateVersion, error) {
 	out.State = &State{
-		Account: found.Account, Name: found.Name, Suffix: found.Suffix, Number: l.Number,
+		Account: found.Account, Name: found.Name, Suffix: found.Suffix,
 		Description: found.Description, Tags: found.Tags, Tagged: found.Tagged, Policy: found.Policy,
 		Created: found.Created, Changed: found.Changed, Labels: found.Labels,
 		Total: found.Versions, Full: l.Acked == 0 || out.Lag.Full != 0,
@@ -184,7 +183,7 @@ func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revi
 		}
 		ref := fsm.Ref{Account: in.Account, Name: in.Name, Suffix: in.Suffix}
 		command := &fsm.Receive{
-			From: from, Ref: ref, At: s.Millis(), Link: link, Number: in.Number, Revision: revision,
+			From: from, Ref: ref, At: s.Millis(), Link: link, Revision: revision,
 			Description: in.Description, Tags: in.Tags, Tagged: in.Tagged, Policy: in.Policy,
 			Created: in.Created, Changed: in.Changed, Labels: in.Labels,
 			Total: in.Total, Full: in.Full, IDs: in.IDs,
