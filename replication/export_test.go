@@ -3,6 +3,10 @@ package replication
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+
+	"coffer/fsm"
 )
 
 // Stepper drives an agent's courier to one region by hand, in a term.
@@ -34,13 +38,30 @@ func (s *Stepper) Step(ctx context.Context) bool {
 	return true
 }
 
+// Only sends the secret with a name, and nothing else.
+func (s *Stepper) Only(ctx context.Context, name string) {
+	if s.c.publicKey() == nil && s.c.greet(ctx) != nil {
+		return
+	}
+	_ = s.c.a.base.Store.View(func(tx *fsm.Tx) error {
+		tx.Outbox(s.c.region, "", func(e fsm.OutboxEntry) bool {
+			if e.Lag != nil && e.Ref.Name == name {
+				s.c.inFlight[e.Key] = false
+			}
+			return true
+		})
+		return nil
+	})
+	s.c.deliver(ctx, slices.Collect(maps.Keys(s.c.inFlight)))
+}
+
 // Greet asks the region for its key and epoch again.
 func (s *Stepper) Greet(ctx context.Context) error { return s.c.greet(ctx) }
 
 // Compare compares the regions once.
 func (s *Stepper) Compare(ctx context.Context) { s.c.compare(ctx) }
 
-// Repaired is how many replicas comparisons had sent again, and Suspects what they suspect at the moment.
+// Suspects is how many links the last comparison found to differ.
 func (s *Stepper) Suspects() int { return len(s.c.suspects) }
 
 // Answer answers a question of another region as its peer port does, from bytes to bytes.

@@ -47,7 +47,12 @@ type world struct {
 	late    []envelope // what the network may deliver again
 	broken  float64    // chance that a call fails
 	nested  bool
-	trace   []string
+
+	meanwhile func() // is done once, while an answer is on its way
+	holding   bool   // nothing that is sent arrives
+	held      []envelope
+
+	trace []string
 
 	// states are what a secret was in the region of its primary, by region, epoch, secret and revision.
 	states map[stateKey]string
@@ -152,6 +157,10 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 		return err
 	}
 	e := envelope{r.Base.Region, to, path, question}
+	if w.holding && replication.IsSend(path) {
+		w.held = append(w.held, e)
+		return errLost
+	}
 	lost := w.random.Float64() < w.broken
 	if replication.IsSend(path) && w.random.IntN(3) == 0 {
 		w.late = append(w.late, e)
@@ -160,6 +169,10 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 		return errLost
 	}
 	answer, err := w.regions[to].agent.Answer(ctx, e.from, path, question)
+	if do := w.meanwhile; do != nil {
+		w.meanwhile = nil
+		do()
+	}
 	if !w.nested && w.broken > 0 && w.random.IntN(3) == 0 { // while the answer is on its way
 		w.nested = true
 		w.record()

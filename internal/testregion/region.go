@@ -91,15 +91,18 @@ func (r *Region) LastContact() time.Duration { return 0 }
 
 // Restore replaces the state by that of a snapshot, as an operator does.
 func (r *Region) Restore(archive []byte) error {
-	r.mu.Lock()
-	err := r.Store.Restore(io.NopCloser(bytes.NewReader(archive)))
-	r.index = max(r.index, r.Store.Applied())
-	r.mu.Unlock()
-	if err != nil {
+	if err := r.Lose(archive); err != nil {
 		return err
 	}
-	_, err = r.Propose(context.Background(), fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: r.Millis()}))
+	_, err := r.Propose(context.Background(), fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: r.Millis()}))
 	return err
+}
+
+// Lose replaces the state by that of a snapshot, and tells nobody.
+func (r *Region) Lose(archive []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Store.Restore(io.NopCloser(bytes.NewReader(archive)))
 }
 
 // OtherRoot is another root key than the regions'.
