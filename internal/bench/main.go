@@ -26,7 +26,7 @@ var benches = []struct {
 	name string
 	run  func(*bench) error
 }{
-	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size}, {"failover", (*bench).failover},
+	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size}, {"failover", (*bench).failover}, {"replication", (*bench).replication},
 }
 
 type bench struct {
