@@ -28,8 +28,9 @@ const (
 	callTimeout    = 10 * time.Second
 	helloTimeout   = 3 * time.Second
 	helloInterval  = 5 * time.Second
-	walkInterval   = 2 * time.Second  // looks for entries that nobody noticed, or whose next attempt is due
-	downAfter      = 10 * time.Second // from then on an unreachable region's links are Failed
+	gatherTime     = 3 * time.Millisecond // while a batch is under way, the next one gathers: its cost is shared by more changes
+	walkInterval   = 2 * time.Second      // looks for entries that nobody noticed, or whose next attempt is due
+	downAfter      = 10 * time.Second     // from then on an unreachable region's links are Failed
 	regionBackoff  = 100 * time.Millisecond
 	regionMaxWait  = 3 * time.Second
 	refusalBackoff = 500 * time.Millisecond
@@ -60,6 +61,7 @@ type courier struct {
 	missed   bool            // more changed than is remembered: walk
 	inFlight map[string]bool // key -> it has changed since
 	refused  map[string]attempt
+	answered []*parcel // that are about to be settled
 	failing  int       // calls that failed since the last success
 	failedAt time.Time // the first of them
 	key      hpke.PublicKey
@@ -131,6 +133,9 @@ func (c *courier) run(ctx context.Context) {
 		if c.publicKey() != nil && time.Since(c.compared) > compareInterval {
 			c.compared = time.Now()
 			c.compare(ctx)
+		}
+		if len(c.slots) > 0 {
+			c.rest(ctx, gatherTime)
 		}
 		keys, err := c.next()
 		if err != nil {

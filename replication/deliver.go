@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -23,21 +26,24 @@ type parcel struct {
 	arrived bool            // a notice
 }
 
-// deliver sends the entries with the keys and settles what the region answers.
+// deliver sends the entries with the keys. What the region answers is settled soon after; until then the keys stay in
+// flight, so that no secret is under way twice.
 func (c *courier) deliver(ctx context.Context, keys []string) {
-	defer c.done(keys)
 	parcels, epoch, err := c.pack(ctx, keys)
-	for _, p := range parcels {
-		if p.export != nil {
-			defer clearVersions(p.export.State.Versions)
-		}
-	}
 	if err != nil {
 		c.log.Warn("what is to be replicated can't be read", "error", err)
 		for _, key := range keys {
 			c.postpone(key)
 		}
-		return
+	}
+	left := map[string]bool{}
+	for _, key := range keys {
+		left[key] = true
+	}
+	for _, p := range parcels {
+		if p.export != nil {
+			defer clearVersions(p.export.State.Versions)
+		}
 	}
 	for len(parcels) > 0 {
 		n, content := 0, 0
@@ -46,10 +52,14 @@ func (c *courier) deliver(ctx context.Context, keys []string) {
 			n++
 		}
 		if !c.send(ctx, parcels[:n], epoch) {
-			return
+			break
+		}
+		for _, p := range parcels[:n] {
+			delete(left, p.key)
 		}
 		parcels = parcels[n:]
 	}
+	c.done(slices.Collect(maps.Keys(left)))
 }
 
 func (p *parcel) content() (bytes int) {
@@ -86,7 +96,8 @@ func (c *courier) pack(ctx context.Context, keys []string) (parcels []*parcel, e
 		var refused *secret.Error
 		switch {
 		case errors.As(err, &refused):
-			c.settle(ctx, []*parcel{{key: key, export: export, answer: answerOf(export, &result{Refused: refused.Kind, Why: "In " + c.a.base.Region + ": " + refused.Message})}})
+			unreadable := result{Refused: refused.Kind, Why: "In " + c.a.base.Region + ": " + refused.Message}
+			c.settle(ctx, []*parcel{{key: key, export: export, answer: answerOf(export, &unreadable)}})
 		case err != nil:
 			return nil, 0, err
 		case export != nil:
@@ -142,7 +153,7 @@ func (c *courier) send(ctx context.Context, parcels []*parcel, epoch int64) bool
 		}
 	}
 	c.succeed(ctx)
-	c.settle(ctx, parcels)
+	c.settleSoon(ctx, parcels)
 	return true
 }
 
@@ -217,6 +228,38 @@ func answerOf(e *sm.Export, r *result) *fsm.LinkAnswer {
 		Ref: e.Ref, Link: e.Link, ReadAt: e.ReadAt, Revision: r.Revision, KeyID: r.KeyID, AccessedDay: r.AccessedDay,
 		TookOver: r.TookOver, Refused: r.Refused, Why: r.Why,
 	}
+}
+
+// settleTime is how long answers gather until they are recorded together: each record is an entry of the log, which
+// writes of clients wait behind.
+const settleTime = 10 * time.Millisecond
+
+// settleSoon settles parcels together with those of other batches, and ends their flight.
+func (c *courier) settleSoon(ctx context.Context, parcels []*parcel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := len(c.answered) == 0
+	c.answered = append(c.answered, parcels...)
+	if !first {
+		return
+	}
+	c.busy.Go(func() {
+		c.rest(ctx, settleTime)
+		c.settleAnswered(ctx)
+	})
+}
+
+func (c *courier) settleAnswered(ctx context.Context) {
+	c.mu.Lock()
+	parcels := c.answered
+	c.answered = nil
+	c.mu.Unlock()
+	c.settle(ctx, parcels)
+	keys := make([]string, len(parcels))
+	for i, p := range parcels {
+		keys[i] = p.key
+	}
+	c.done(keys)
 }
 
 // settle records what the region answered.

@@ -33,9 +33,14 @@ func (s *Stepper) Step(ctx context.Context) bool {
 	if err != nil || len(keys) == 0 {
 		return err != nil
 	}
-	s.c.deliver(ctx, keys)
+	s.deliver(ctx, keys)
 	s.c.failing = 0
 	return true
+}
+
+func (s *Stepper) deliver(ctx context.Context, keys []string) {
+	s.c.deliver(ctx, keys)
+	s.c.busy.Wait()
 }
 
 // Only sends the secret with a name, and nothing else.
@@ -52,7 +57,7 @@ func (s *Stepper) Only(ctx context.Context, name string) {
 		})
 		return nil
 	})
-	s.c.deliver(ctx, slices.Collect(maps.Keys(s.c.inFlight)))
+	s.deliver(ctx, slices.Collect(maps.Keys(s.c.inFlight)))
 }
 
 // Greet asks the region for its key and epoch again.

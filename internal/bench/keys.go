@@ -37,7 +37,7 @@ func (b *bench) keys() error {
 	}
 	blob := base64.StdEncoding.EncodeToString(sealed.CiphertextBlob)
 	plain := base64.StdEncoding.EncodeToString(make([]byte, 32))
-	kmsSigner := newSigner(r.Credentials.AccessKeyID, r.Credentials.SecretAccessKey, "kms", time.Now())
+	kmsSigner := newSigner(r.Credentials.AccessKeyID, r.Credentials.SecretAccessKey, r.Region, "kms", time.Now())
 	on := func(operation, body string) load {
 		l := r.load(operation, readers, roundTime, func(int, int) []byte { return []byte(body) })
 		l.signer = kmsSigner

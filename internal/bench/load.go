@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,8 +19,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"coffer/internal/testcluster"
 )
 
 // signer signs requests of one access key and day (SigV4); its key is derived once.
@@ -31,13 +30,13 @@ type signer struct {
 // targets are the prefixes of X-Amz-Target by the name of the service in signatures.
 var targets = map[string]string{"secretsmanager": "secretsmanager.", "kms": "TrentService."}
 
-func newSigner(accessKey, secret, service string, now time.Time) *signer {
+func newSigner(accessKey, secret, region, service string, now time.Time) *signer {
 	date := now.UTC().Format("20060102")
 	s := &signer{accessKey: accessKey, target: targets[service], key: []byte("AWS4" + secret)}
-	for _, part := range []string{date, testcluster.Region, service, "aws4_request"} {
+	for _, part := range []string{date, region, service, "aws4_request"} {
 		s.key = mac(s.key, part)
 	}
-	s.scope = date + "/" + testcluster.Region + "/" + service + "/aws4_request"
+	s.scope = date + "/" + region + "/" + service + "/aws4_request"
 	return s
 }
 
@@ -70,7 +69,8 @@ type load struct {
 	pids      []int
 	operation string
 	body      func(worker, i int) []byte
-	count     int // stop after so many requests in all; 0 goes by duration
+	count     int           // stop after so many requests in all; 0 goes by duration
+	pause     time.Duration // of a worker before each request, on average
 }
 
 // result of a load. CPU is that of the server processes, user and system, a request.
@@ -118,6 +118,9 @@ func (l load) run(ctx context.Context) (result, error) {
 			defer conn.Close()
 			in := bufio.NewReaderSize(conn, 16<<10)
 			for i := 0; ctx.Err() == nil; i++ {
+				if l.pause > 0 {
+					time.Sleep(rand.N(2 * l.pause))
+				}
 				now := time.Now()
 				if l.count > 0 && i*l.workers+w >= l.count || l.count == 0 && now.Sub(start) > l.duration {
 					return

@@ -88,7 +88,7 @@ func (b *bench) region(name string, nodes int) (*region, error) {
 		c.Close()
 		return nil, err
 	}
-	return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, "secretsmanager", time.Now())}, nil
+	return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now())}, nil
 }
 
 func (r *region) load(operation string, workers int, d time.Duration, body func(worker, i int) []byte) load {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"coffer/internal/testcluster"
 )
@@ -53,7 +55,7 @@ func (b *bench) pair(dir string, nodes int, proxied bool) (*pair, error) {
 		return nil, err
 	}
 	of := func(c *testcluster.Cluster) *region {
-		return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, "secretsmanager", time.Now())}
+		return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now())}
 	}
 	return &pair{r, of(r.Clusters[0]), of(r.Clusters[1])}, nil
 }
@@ -257,8 +259,9 @@ func (b *bench) catchUp() error {
 	return nil
 }
 
-// overhead measures PutSecretValue on secrets with a replica beside secrets without one, in turn: at a fixed rate, so
-// that both have the machine to themselves as much as the other.
+// overhead measures PutSecretValue on secrets with a replica beside secrets without one, in turn. The other region is
+// on the same cores and disk, so a third contender has secrets without replicas while the other region takes as many
+// writes of its own: what is left to the first is what replication costs the primary.
 func (b *bench) overhead() error {
 	p, err := b.pair("overhead", 1, false)
 	if err != nil {
@@ -268,39 +271,46 @@ func (b *bench) overhead() error {
 	if err := b.createReplicated(p.home, 0, secretsRead); err != nil {
 		return err
 	}
-	if err := b.create(p.home, secretsRead, 2*secretsRead); err != nil {
-		return err
+	for _, r := range []*region{p.home, p.away} {
+		if err := b.create(r, secretsRead, 2*secretsRead); err != nil {
+			return err
+		}
 	}
-	if _, err := p.awaitSync(b.ctx); err != nil {
-		return err
-	}
-	puts := func(first int) load {
-		return p.home.load("PutSecretValue", overheadWriters, roundTime, func(w, i int) []byte {
-			time.Sleep(overheadPause)
+	puts := func(r *region, first int) load {
+		l := r.load("PutSecretValue", overheadWriters, roundTime, func(w, i int) []byte {
 			return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`, name(first+(w*7919+i*31)%secretsRead), uuid.NewString(), value(w, i))
 		})
+		l.pause = overheadPause
+		return l
 	}
-	var p50, cpu []float64
+	p50 := map[string][]float64{}
 	for round := range putRounds + 1 {
-		with, err := puts(0).run(b.ctx)
-		if err != nil {
-			return err
+		for _, contender := range []string{"standalone", "replicated", "standalone, other region as busy"} {
+			if _, err := p.awaitSync(b.ctx); err != nil {
+				return err
+			}
+			first := secretsRead
+			if contender == "replicated" {
+				first = 0
+			}
+			var beside errgroup.Group
+			if contender == "standalone, other region as busy" {
+				beside.Go(func() error { _, err := puts(p.away, secretsRead).run(b.ctx); return err })
+			}
+			got, err := puts(p.home, first).run(b.ctx)
+			if err := errors.Join(err, beside.Wait()); err != nil {
+				return err
+			}
+			if round == 0 {
+				continue // warming up
+			}
+			fmt.Printf("%-33s %v\n", contender, got)
+			p50[contender] = append(p50[contender], ms(got.p50))
 		}
-		if _, err := p.awaitSync(b.ctx); err != nil {
-			return err
-		}
-		without, err := puts(secretsRead).run(b.ctx)
-		if err != nil {
-			return err
-		}
-		if round == 0 {
-			continue // warming up
-		}
-		fmt.Printf("replicated  %v\nstandalone  %v\n", with, without)
-		p50 = append(p50, float64(with.p50)/float64(without.p50))
-		cpu = append(cpu, with.cpu-without.cpu)
 	}
-	fmt.Printf("PutSecretValue of a replicated secret: %.2f × the median latency of a standalone one (below 1.1), and %.0f µs of CPU more, the sending included\n", median(p50), median(cpu))
+	alone, with, busy := median(p50["standalone"]), median(p50["replicated"]), median(p50["standalone, other region as busy"])
+	fmt.Printf("PutSecretValue at about 350 a second, 1 node a region: replicated %.2f ms, standalone %.2f ms; %.2f ms with the other region as busy: overhead %+.0f%% to that (below 10%%), %+.0f%% to a machine that has the other region idle\n",
+		with, alone, busy, 100*(with/busy-1), 100*(with/alone-1))
 	return nil
 }
 
