@@ -156,6 +156,33 @@ func (n *Cluster) CallRegion(ctx context.Context, region, path string, wait time
 	return failed
 }
 
+// ReachRegion asks all nodes of another region at once, and fails if none answers in time.
+func (n *Cluster) ReachRegion(ctx context.Context, region, path string, wait time.Duration, in any) error {
+	if n.regions == nil {
+		return ErrNoRegion
+	}
+	body, err := cbor.Marshal(in)
+	if err != nil {
+		return err
+	}
+	nodes := n.Regions()[region]
+	answers := make(chan error, len(nodes))
+	for _, node := range nodes {
+		go func() {
+			var answer cbor.RawMessage
+			answers <- n.regions.call(ctx, region, node.ID, path, wait, body, &answer) // ends with wait
+		}()
+	}
+	failed := ErrNoRegion
+	for range nodes {
+		var refused *CallError
+		if failed = <-answers; failed == nil || errors.As(failed, &refused) {
+			return nil
+		}
+	}
+	return failed
+}
+
 // inOrder is whom to ask: the preferred node, those that gossip holds alive, and the others.
 func (r *regions) inOrder(region string, nodes []RegionNode) []string {
 	r.mu.Lock()

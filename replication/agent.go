@@ -22,6 +22,8 @@ type Cluster interface {
 	Regions() map[string][]cluster.RegionNode
 	// CallRegion asks nodes of another region until one answers.
 	CallRegion(ctx context.Context, region, path string, wait time.Duration, in, into any) error
+	// ReachRegion fails if no node of another region answers.
+	ReachRegion(ctx context.Context, region, path string, wait time.Duration, in any) error
 }
 
 // Agent is the replication on one node.

@@ -185,6 +185,10 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 	return replication.Decode(answer, into)
 }
 
+func (r *region) ReachRegion(context.Context, string, string, time.Duration, any) error {
+	return errLost
+}
+
 func (w *world) say(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
 }

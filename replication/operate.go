@@ -94,7 +94,7 @@ func (a *Agent) Trust(ctx context.Context, region string) (string, error) {
 
 // Reach fails when no node of another region answers.
 func (a *Agent) Reach(ctx context.Context, region string) error {
-	return a.cluster.CallRegion(ctx, region, comparePath, helloTimeout, &comparison{Ranges: []byte{}}, &compared{})
+	return a.cluster.ReachRegion(ctx, region, comparePath, helloTimeout, &comparison{Ranges: []byte{}})
 }
 
 // SetSuccessors says which regions may take over, here, secrets whose primary is or was in a region.

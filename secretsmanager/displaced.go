@@ -6,7 +6,9 @@ import (
 	"github.com/google/uuid"
 
 	"coffer/fsm"
+	"coffer/iam"
 	"coffer/secret"
+	"coffer/serving"
 )
 
 func (s *Service) id() (string, error) {
@@ -27,7 +29,8 @@ type DisplacedSecret struct {
 
 // Displaced lists the displaced secrets of an account, the newest first.
 func (s *Service) Displaced(ctx context.Context, account string) (out []DisplacedSecret, err error) {
-	err = s.read(s.internally(ctx, account), func(v *view) error {
+	ctx = serving.WithCall(ctx, &serving.Call{Principal: iam.Root(account)})
+	err = s.read(ctx, func(v *view) error {
 		out = []DisplacedSecret{}
 		for _, d := range v.AllDisplaced(account) {
 			out = append(out, DisplacedSecret{d.DisplacedID(), d.Displaced.Name, v.arn(d), d.Displaced.By, d.Displaced.At, d.Deleted, d.Versions})

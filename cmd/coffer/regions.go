@@ -10,12 +10,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"coffer/cluster"
 	"coffer/replication"
 	"coffer/replication/failover"
 )
@@ -144,29 +144,31 @@ func everyRegion(ctx context.Context, home *operator) (map[string]failover.Regio
 		return nil, err
 	}
 	found := map[string]failover.Region{status.Region: home}
+	var mu sync.Mutex // guards found
+	var asking sync.WaitGroup
 	for _, r := range status.Others {
-		if r.Region == status.Region {
-			continue
-		}
-		nodes := slices.Clone(r.Nodes)
-		slices.SortStableFunc(nodes, func(a, b cluster.RegionNode) int {
-			if a.Alive != b.Alive && a.Alive {
-				return -1
-			} else if a.Alive != b.Alive {
-				return 1
+		for _, n := range r.Nodes {
+			if r.Region == status.Region {
+				continue
 			}
-			return 0
-		})
-		for _, n := range nodes {
-			op := operatorOf(home.credentials, r.Region, n.Peer)
-			if _, err := op.Status(ctx); err == nil {
-				found[r.Region] = op
-				break
-			}
+			asking.Go(func() {
+				op := operatorOf(home.credentials, r.Region, n.Peer)
+				ctx, cancel := context.WithTimeout(ctx, askTimeout)
+				defer cancel()
+				if _, err := op.Status(ctx); err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					found[r.Region] = op
+				}
+			})
 		}
 	}
+	asking.Wait()
 	return found, nil
 }
+
+// askTimeout is how long a node of another region may take to answer before it is left out.
+const askTimeout = 2 * time.Second
 
 func names(regions map[string]failover.Region) string {
 	return strings.Join(slices.Sorted(maps.Keys(regions)), ", ")

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"coffer/replication"
@@ -92,12 +93,31 @@ func (m *Mover) Failover(ctx context.Context, o Options) (*LossReport, error) {
 	report := &LossReport{Lost: o.Lost, Home: m.Home, Reports: map[string]Report{}, Silent: map[string]string{}}
 	survivors := maps.Clone(m.Regions)
 	delete(survivors, o.Lost)
-	for _, region := range slices.Sorted(maps.Keys(survivors)) {
-		if err := m.inspect(ctx, region, report); err != nil {
-			report.Silent[region] = err.Error()
-			delete(survivors, region)
+	var mu sync.Mutex // guards report
+	var asking sync.WaitGroup
+	for region := range m.Regions {
+		if region == o.Lost {
+			continue
 		}
+		asking.Go(func() {
+			last, alive, err := m.inspect(ctx, region, o.Lost)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				report.Silent[region] = err.Error()
+				delete(survivors, region)
+				return
+			case alive:
+				report.Alive = append(report.Alive, region)
+			}
+			if last != nil {
+				report.Reports[region] = *last
+			}
+		})
 	}
+	asking.Wait()
+	slices.Sort(report.Alive)
 	if survivors[m.Home] == nil {
 		return report, fmt.Errorf("the region %s, which this runs in, can't be asked: %s", m.Home, report.Silent[m.Home])
 	}
@@ -121,26 +141,22 @@ func (m *Mover) Failover(ctx context.Context, o Options) (*LossReport, error) {
 	return report, m.promote(ctx, survivors, report)
 }
 
-// inspect asks a survivor about the lost region.
-func (m *Mover) inspect(ctx context.Context, region string, report *LossReport) error {
+// inspect asks a survivor what it last heard of the lost region, and whether it reaches it.
+func (m *Mover) inspect(ctx context.Context, region, lost string) (last *Report, alive bool, err error) {
 	status, err := m.Regions[region].Status(ctx)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	for _, p := range status.Others {
-		if p.Region == report.Lost && p.Report.At != 0 {
-			r := Report{At: time.UnixMilli(p.Report.At), Lagging: p.Report.Lagging}
+		if p.Region == lost && p.Report.At != 0 {
+			last = &Report{At: time.UnixMilli(p.Report.At), Lagging: p.Report.Lagging}
 			if p.Report.Oldest != 0 {
-				r.Oldest = time.UnixMilli(p.Report.Oldest)
+				last.Oldest = time.UnixMilli(p.Report.Oldest)
 			}
-			report.Reports[region] = r
 		}
 	}
-	why, err := m.Regions[region].Reach(ctx, report.Lost)
-	if err == nil && why == "" {
-		report.Alive = append(report.Alive, region)
-	}
-	return err
+	why, err := m.Regions[region].Reach(ctx, lost)
+	return last, err == nil && why == "", err
 }
 
 // holders are the replicas of a region's secrets, and the secrets that were promoted from it, by secret and region.
