@@ -94,7 +94,8 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "coffer-dev"), nil
 }
 
-func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
+// check says which of the names and numbers is wrong.
+func (c *devConfig) check() error {
 	switch {
 	case c.nodes < 1 || c.nodes > 9:
 		return fmt.Errorf("--nodes %d: wanted 1 to 9", c.nodes)
@@ -105,6 +106,13 @@ func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
 		if !secret.ValidRegion(region) || slices.Contains(c.regions[:i], region) {
 			return fmt.Errorf("--region %q: wanted different names such as us-east-1,eu-west-1", strings.Join(c.regions, ","))
 		}
+	}
+	return nil
+}
+
+func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
+	if err := c.check(); err != nil {
+		return err
 	}
 	if c.dir == "" {
 		if c.dir, err = stateDir(); err != nil {
@@ -172,13 +180,8 @@ func (c *devConfig) id(i int) string                     { return "n" + strconv.
 func (c *devConfig) nodeDir(region string, i int) string { return c.path(region, c.id(i), "data") }
 func (c *devConfig) certDir(region string, i int) string { return c.path(region, c.id(i), "pki") }
 
-// operatorDir has the certificate of an operator of all the regions.
-func (c *devConfig) operatorDir() string {
-	if len(c.regions) == 1 {
-		return c.path(c.regions[0], "operator")
-	}
-	return c.path("operator", strings.Join(c.regions, "+"))
-}
+// operatorDir has the certificate of an operator of all the regions, which it lists.
+func (c *devConfig) operatorDir() string { return c.path("operator") }
 
 // explain tells what to paste.
 func (d *dev) explain(out io.Writer, info devInfo) {
@@ -248,6 +251,9 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 			issue(c.certDir(region, i), pki.Identity{Role: pki.Node, Region: region, ID: c.id(i)})
 		}
 	}
+	if err := c.dropOperator(); err != nil {
+		return creds, err
+	}
 	issue(c.operatorDir(), pki.Identity{Role: pki.Operator, Region: c.regions[0], ID: "dev"}, c.regions[1:]...)
 	if err != nil {
 		return creds, err
@@ -257,6 +263,17 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 		return creds, err
 	}
 	return creds, json.Unmarshal(raw, &creds)
+}
+
+// dropOperator removes an operator's certificate that is not for all the regions.
+func (c *devConfig) dropOperator() error {
+	const list = "regions"
+	path := filepath.Join(c.operatorDir(), list)
+	regions := strings.Join(c.regions, ",")
+	if b, err := os.ReadFile(path); err == nil && string(b) == regions {
+		return nil
+	}
+	return errors.Join(os.RemoveAll(c.operatorDir()), os.MkdirAll(c.operatorDir(), 0o700), os.WriteFile(path, []byte(regions), 0o600))
 }
 
 // writeOperator makes the configuration of operators' commands about a region.

@@ -55,6 +55,32 @@ func keygenCommand() *cobra.Command {
 	})
 	shamir.Flags().IntVar(&shares, "shares", 5, "how many shares to make")
 	shamir.Flags().IntVar(&threshold, "threshold", 3, "how many of them give the key")
+	cmd.AddCommand(deploymentCommand())
+	return cmd
+}
+
+// deploymentCommand makes in one go what the other commands make one by one.
+func deploymentCommand() *cobra.Command {
+	var c devConfig
+	cmd := &cobra.Command{
+		Use:   "deployment",
+		Short: "Make the keys, certificates and credentials of whole regions",
+		Long: `Make the certificate authority, and the keys, certificates and credentials of regions
+and their nodes, in a directory: what is there already stays. Give each node what
+is its region's and its own, and keep the authority's key off the nodes.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := c.check(); err != nil {
+				return err
+			}
+			_, err := c.prepare()
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&c.dir, "out", "", "directory for everything")
+	cmd.Flags().StringSliceVar(&c.regions, "region", []string{"us-east-1"}, "names of the regions")
+	cmd.Flags().IntVar(&c.nodes, "nodes", 3, "number of nodes of each region")
+	_ = cmd.MarkFlagRequired("out")
 	return cmd
 }
 

@@ -37,7 +37,7 @@ Run a node of a real cluster: coffer server --config node.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(devCommand(), serverCommand(), pkiCommand(), keygenCommand(), clusterCommand(), snapshotCommand(), regionsCommand(), regionCommand(), displacedCommand(), keysCommand(), rootkeyCommand(), unsealCommand(), versionCommand())
+	cmd.AddCommand(devCommand(), serverCommand(), pkiCommand(), keygenCommand(), clusterCommand(), snapshotCommand(), regionsCommand(), regionCommand(), displacedCommand(), keysCommand(), rootkeyCommand(), unsealCommand(), healthcheckCommand(), versionCommand())
 	return cmd
 }
 
