@@ -2,6 +2,8 @@ package replication_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -326,5 +328,34 @@ func TestComparisonRepairs(t *testing.T) {
 			t.Error("the regions still differ")
 		}
 		w.converged()
+	})
+}
+
+// TestValuesAreSealedInsideTLS looks at what regions say to each other as one does who has the keys of their TLS
+// connections: no value is in it.
+func TestValuesAreSealedInsideTLS(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const canary = "Canary-in-the-clear"
+		w.watch = func(b []byte) {
+			for _, needle := range []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], hex.EncodeToString([]byte(canary))} {
+				if bytes.Contains(b, []byte(needle)) {
+					t.Errorf("a value is told as %s", needle)
+				}
+			}
+			w.watched++
+		}
+		w.create(us, "a", canary, eu, ap)
+		for i := range 40 { // a part of the versions has no labels
+			w.must(w.put(us, "a", fmt.Sprint(canary, i, strings.Repeat("x", 30_000))))
+		}
+		w.settle()
+		w.handOver(us, eu, "a")
+		w.settle()
+		w.must(w.put(eu, "a", canary))
+		w.settle()
+		w.want(us, "a", canary)
+		if w.watched < 20 {
+			t.Errorf("only %d messages were seen", w.watched)
+		}
 	})
 }

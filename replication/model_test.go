@@ -51,6 +51,8 @@ type world struct {
 	meanwhile func() // is done once, while an answer is on its way
 	holding   bool   // nothing that is sent arrives
 	held      []envelope
+	watch     func([]byte) // sees every question and answer
+	watched   int
 
 	trace []string
 
@@ -157,6 +159,9 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 		return err
 	}
 	e := envelope{r.Base.Region, to, path, question}
+	if w.watch != nil {
+		w.watch(question)
+	}
 	if w.holding && replication.IsSend(path) {
 		w.held = append(w.held, e)
 		return errLost
@@ -169,6 +174,9 @@ func (r *region) CallRegion(ctx context.Context, to, path string, _ time.Duratio
 		return errLost
 	}
 	answer, err := w.regions[to].agent.Answer(ctx, e.from, path, question)
+	if w.watch != nil {
+		w.watch(answer)
+	}
 	if do := w.meanwhile; do != nil {
 		w.meanwhile = nil
 		do()

@@ -1,0 +1,200 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/uuid"
+
+	"coffer/internal/testcluster"
+)
+
+// TestRegionFaults replicates through proxies that delay, reset, hold back and lose answers, so that messages arrive
+// twice and out of order, while the nodes on both sides are killed. The replicas' views are in order, whole and unique,
+// and converge.
+func TestRegionFaults(t *testing.T) {
+	r := newRegions(t, 1)
+	noError(t, r.UseProxies())
+	noError(t, r.Start(ctx(t, time.Minute)))
+	const secrets = 4
+	name := func(i int) string { return fmt.Sprint("faulty/", i) }
+	version := func(n int) string { return fmt.Sprintf("version-%032d", n) }
+	for i := range secrets {
+		replicated(t, r.Of(us).Nodes[0].Client(), name(i), "0", eu, ap)
+		put(t, r.Of(us).Nodes[0].Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String(name(i)), SecretString: aws.String("0"), ClientRequestToken: aws.String(version(0))})
+	}
+	for _, region := range []string{eu, ap} {
+		for i := range secrets {
+			within(t, 30*time.Second, "the counting to begin", func() error {
+				d := describe(t, r.Of(region).Nodes[0].Client(), name(i))
+				if len(d.VersionIdsToStages[version(0)]) == 0 {
+					return errors.New("not yet")
+				}
+				return nil
+			})
+		}
+	}
+	for _, n := range r.All() {
+		n.Proxy().Set(testcluster.Faults{Delay: 2 * time.Millisecond, Jitter: 10 * time.Millisecond, Reset: 0.01, Mute: 0.2, Hold: 0.02, HoldFor: time.Second})
+	}
+	loop, stop := context.WithCancel(t.Context())
+	defer stop()
+	var clients sync.WaitGroup
+	var last [secrets]atomic.Int64
+	for i := range secrets {
+		clients.Go(func() {
+			c := r.Of(us).Nodes[0].Client(testcluster.Once)
+			for n := 1; loop.Err() == nil; n++ {
+				for loop.Err() == nil {
+					_, err := c.PutSecretValue(loop, &secretsmanager.PutSecretValueInput{SecretId: aws.String(name(i)), ClientRequestToken: aws.String(version(n)), SecretString: aws.String(strconv.Itoa(n))})
+					if err == nil {
+						last[i].Store(int64(n))
+						break
+					}
+					pause(t, 5*time.Millisecond)
+				}
+				pause(t, 5*time.Millisecond)
+			}
+		})
+	}
+	views := atomic.Int64{}
+	for _, region := range []string{eu, ap} {
+		clients.Go(func() {
+			c := r.Of(region).Nodes[0].Client(testcluster.Once)
+			seen := [secrets]int{}
+			for i := 0; loop.Err() == nil; i = (i + 1) % secrets {
+				d, err := c.DescribeSecret(loop, &secretsmanager.DescribeSecretInput{SecretId: aws.String(name(i))})
+				if err != nil {
+					pause(t, 5*time.Millisecond)
+					continue
+				}
+				current, previous := -1, -1
+				for id, labels := range d.VersionIdsToStages {
+					n, err := strconv.Atoi(strings.TrimPrefix(id, "version-"))
+					for _, label := range labels {
+						switch {
+						case err != nil: // the value that it was created with
+						case label == "AWSCURRENT":
+							current = n
+						case label == "AWSPREVIOUS":
+							previous = n
+						}
+					}
+				}
+				if current < seen[i] || current > 0 && previous != current-1 {
+					t.Errorf("%s in %s: AWSCURRENT is %d, AWSPREVIOUS %d, after %d", name(i), region, current, previous, seen[i])
+				}
+				seen[i] = current
+				views.Add(1)
+				got, err := c.GetSecretValue(loop, &secretsmanager.GetSecretValueInput{SecretId: aws.String(name(i)), VersionId: aws.String(version(current))})
+				if err == nil && *got.SecretString != strconv.Itoa(current) {
+					t.Errorf("%s in %s: version %d has another value", name(i), region, current)
+				}
+			}
+		})
+	}
+	for _, region := range []string{eu, us, ap, us} {
+		pause(t, 2*time.Second)
+		n := r.Of(region).Nodes[0]
+		n.Kill()
+		noError(t, n.Start())
+		noError(t, n.AwaitReady(ctx(t, time.Minute)))
+	}
+	pause(t, 2*time.Second)
+	for _, n := range r.All() {
+		n.Proxy().Set(testcluster.Faults{})
+	}
+	stop()
+	clients.Wait()
+	for i := range secrets {
+		for _, region := range []string{eu, ap} {
+			within(t, 30*time.Second, "the replicas to converge", func() error {
+				got, err := r.Of(region).Nodes[0].Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(name(i))})
+				if err != nil {
+					return err
+				}
+				if n, _ := strconv.ParseInt(*got.SecretString, 10, 64); n < last[i].Load() {
+					return fmt.Errorf("%s in %s has %d of %d", name(i), region, n, last[i].Load())
+				}
+				return nil
+			})
+		}
+	}
+	t.Logf("%d views of replicas", views.Load())
+}
+
+// TestReplicationCanary plants values, replicates them with all that can go wrong, and searches what went between the
+// regions, and everything that they wrote.
+func TestReplicationCanary(t *testing.T) {
+	r := newRegions(t, 1)
+	noError(t, r.UseProxies())
+	var wire bytes.Buffer
+	var mu sync.Mutex
+	for _, n := range r.All() {
+		n.Proxy().Set(testcluster.Faults{Record: func(b []byte) { mu.Lock(); defer mu.Unlock(); wire.Write(b) }})
+	}
+	noError(t, r.Start(ctx(t, time.Minute)))
+	var planted []string
+	plant := func() string {
+		planted = append(planted, fmt.Sprintf("Canary%d<\u00e9\n>%s", len(planted), strings.Repeat("zQ7x", 8)))
+		return planted[len(planted)-1]
+	}
+	primary, replica := r.Of(us).Nodes[0], r.Of(eu).Nodes[0]
+	replicated(t, primary.Client(), "canary", plant(), eu, ap)
+	for range 30 {
+		put(t, primary.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("canary"), SecretString: aws.String(plant())})
+	}
+	put(t, primary.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("canary"), SecretBinary: []byte(plant())})
+	create(t, replica.Client(), "in-the-way", plant())
+	_, err := primary.Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("in-the-way"), SecretString: aws.String(plant()), AddReplicaRegions: replicaRegions(eu), ClientRequestToken: aws.String(uuid.NewString())})
+	noError(t, err)
+	awaitStatus(t, primary.Client(), "in-the-way", eu, "Failed")
+	_, err = primary.Client().ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: aws.String("in-the-way"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true})
+	noError(t, err)
+	awaitStatus(t, primary.Client(), "in-the-way", eu, "InSync")
+	awaitStatus(t, primary.Client(), "canary", eu, "InSync")
+	answers := operate(t, primary, "region", "switchover", "--to", eu) + operate(t, replica, "displaced", "list") + operate(t, replica, "regions", "status")
+	for _, n := range r.All() {
+		_, metrics, err := n.Get("/metrics")
+		noError(t, err)
+		answers += metrics
+		n.Stop()
+	}
+	needles := forms(planted)
+	mu.Lock()
+	defer mu.Unlock()
+	if wire.Len() < 50_000 {
+		t.Errorf("only %d bytes went between the regions", wire.Len())
+	}
+	if found(needles, wire.Bytes()) || found(needles, []byte(answers)) {
+		t.Error("a value is on the wire between regions, or in what operators are told")
+	}
+	searched := 0
+	noError(t, filepath.WalkDir(r.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if found(needles, b) {
+			t.Errorf("a value stands in %s", path)
+		}
+		searched++
+		return err
+	}))
+	if searched < 20 {
+		t.Errorf("only %d files were searched", searched)
+	}
+}
