@@ -69,6 +69,14 @@ func (s *Stepper) Compare(ctx context.Context) { s.c.compare(ctx) }
 // Suspects is how many links the last comparison found to differ.
 func (s *Stepper) Suspects() int { return len(s.c.suspects) }
 
+// Paths are what regions call.
+var Paths = []string{helloPath, sendPath, comparePath}
+
+// Bring carries out a message that was opened.
+func (a *Agent) Bring(ctx context.Context, source string, k byte, link string, revision uint64, content []byte) {
+	a.bring(ctx, fsm.Sender{Region: source, Epoch: 1, Term: 1}, &message{Kind: kind(k), Link: link, Revision: revision}, content)
+}
+
 // Answer answers a question of another region as its peer port does, from bytes to bytes.
 func (a *Agent) Answer(ctx context.Context, source, path string, question []byte) ([]byte, error) {
 	switch path {

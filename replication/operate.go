@@ -247,8 +247,12 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 		ref := fsm.Ref{Account: s.Account, Name: s.Name, Suffix: s.Suffix}
 		switch w.Do {
 		case DoPromote:
-			if s.Primary == "" && s.Origin != nil && s.Origin.Region == w.Region {
-				return nil, nil
+			if s.Primary == "" && s.Origin != nil && s.Origin.Region == w.Region { // before; perhaps not all could be asked then
+				links := slices.DeleteFunc(a.newLinks(t.Links), func(l secret.NewLink) bool { return slices.Contains(s.Replicas, l.Region) })
+				if len(links) == 0 {
+					return nil, nil
+				}
+				return &fsm.AddLinks{Ref: ref, At: v.Millis(), Links: links}, nil
 			}
 			return &fsm.Promote{Ref: ref, At: v.Millis(), Links: a.newLinks(t.Links), Lost: w.Region}, nil
 		case DoReplicate:

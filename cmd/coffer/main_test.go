@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"coffer/internal/testcluster"
@@ -147,4 +148,38 @@ func TestDevKeepsSecrets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDevRegions starts two regions, replicates between them, and asks for their status as a person would.
+func TestDevRegions(t *testing.T) {
+	binary, err := testcluster.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "dev")
+	d := startDev(t, binary, dir, "--region", "us-east-1,eu-west-1")
+	if len(d.info.Regions) != 2 || len(d.info.Regions["eu-west-1"].Endpoints) != 1 {
+		t.Fatalf("dev.json has %v", d.info.Regions)
+	}
+	replicas := []types.ReplicaRegionType{{Region: aws.String("eu-west-1")}}
+	d.eventually("the regions to know each other", func() error {
+		_, err := d.client(0).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretString: aws.String("v"), AddReplicaRegions: replicas})
+		return err
+	})
+	there := secretsmanager.New(d.client(0).Options(), func(o *secretsmanager.Options) {
+		o.Region, o.BaseEndpoint = "eu-west-1", &d.info.Regions["eu-west-1"].Endpoints[0]
+	})
+	d.eventually("the replica", func() error {
+		_, err := there.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
+		return err
+	})
+	for _, region := range []string{"us-east-1", "eu-west-1"} {
+		out, err := exec.Command(binary, "regions", "list", "--config", filepath.Join(dir, region, operatorYAML)).CombinedOutput()
+		if err != nil || strings.Count(string(out), "alive") != 2 {
+			t.Errorf("regions list in %s: %v\n%s", region, err, out)
+		}
+	}
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	<-d.done
+	d.childrenEnd()
 }
