@@ -150,7 +150,7 @@ func outcome(err error) history.Output {
 		return history.Output{}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return history.Output{Refused: true, NotSent: true}
-	case errors.As(err, &refused) && refused.HTTPStatusCode() < 500:
+	case errors.As(err, &refused) && refused.HTTPStatusCode() >= 400 && refused.HTTPStatusCode() < 500:
 		return history.Output{Refused: true}
 	}
 	return history.Output{Unknown: true}

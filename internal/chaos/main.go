@@ -111,6 +111,7 @@ func run(faults int, seed uint64) error {
 	for _, region := range names {
 		ops := l.recorders[region].Operations()
 		if err := history.Check(ops, time.Minute); err != nil {
+			_ = os.WriteFile(filepath.Join(dir, "history.txt"), history.Text(ops), 0o600)
 			return fmt.Errorf("%s: %w; the nodes' logs are in %s", region, err, dir)
 		}
 		operations += len(ops)

@@ -173,3 +173,13 @@ func Check(ops []porcupine.Operation, limit time.Duration) error {
 	}
 	return nil
 }
+
+// Text writes operations as lines, in the order of their calls, for people to look at.
+func Text(ops []porcupine.Operation) []byte {
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	var out []byte
+	for _, op := range ops {
+		out = fmt.Appendf(out, "%d-%d client %d %+v -> %+v\n", op.Call/1000, op.Return/1000, op.ClientId, op.Input, op.Output)
+	}
+	return out
+}
