@@ -262,7 +262,10 @@ func (n *Cluster) restore(r *http.Request) error {
 	// An entry after the restored state, so that no node can take itself for up to date without it. Other regions have
 	// seen later states, or earlier ones.
 	entry := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: time.Now().UnixMilli()})})
-	return node.Apply(entry, proposeTimeout).Error()
+	if err := node.Apply(entry, proposeTimeout).Error(); err != nil {
+		return fmt.Errorf("the state was restored, but other regions may not notice: restore it once more: %w", err)
+	}
+	return nil
 }
 
 func receive(path string, body io.Reader) (int64, error) {

@@ -29,10 +29,8 @@ type Peer struct {
 // Report is what a region says of its outbox to another region.
 type Report struct {
 	At      int64 `cbor:"1,keyasint,omitempty" json:"at"`
-	Lagging int   `cbor:"2,keyasint,omitempty" json:"lagging"`    // secrets
-	Oldest  int64 `cbor:"3,keyasint,omitempty" json:"oldest"`     // of the changes that were not acknowledged
-	Linked  int   `cbor:"4,keyasint,omitempty" json:"linked"`     // secrets with a link to the other region
-	NoLink  int   `cbor:"5,keyasint,omitempty" json:"not_linked"` // primary and standalone secrets without one
+	Lagging int   `cbor:"2,keyasint,omitempty" json:"lagging"` // secrets
+	Oldest  int64 `cbor:"3,keyasint,omitempty" json:"oldest"`  // of the changes that were not acknowledged
 }
 
 // ReplicationKey is a key pair that other regions seal to.

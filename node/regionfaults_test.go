@@ -198,3 +198,89 @@ func TestReplicationCanary(t *testing.T) {
 		t.Errorf("only %d files were searched", searched)
 	}
 }
+
+// TestReplicationKey rotates the key that a region is sent to under, puts it under another root key, and forms the
+// region anew: that one is not trusted before an operator says so.
+func TestReplicationKey(t *testing.T) {
+	r := startRegions(t, 1)
+	primary, node := r.Of(us).Nodes[0].Client(), r.Of(eu).Nodes[0]
+	replicated(t, primary, "keyed", "0", eu)
+	change := func(value string) {
+		t.Helper()
+		put(t, primary, secretsmanager.PutSecretValueInput{SecretId: aws.String("keyed"), SecretString: aws.String(value)})
+		awaitValue(t, node.Client(), "keyed", value)
+		awaitStatus(t, primary, "keyed", eu, "InSync")
+	}
+	first := operate(t, node, "regions", "rotate-key")
+	change("1")
+	if second := operate(t, node, "regions", "rotate-key"); second == first {
+		t.Error("the key was not rotated")
+	}
+	change("2")
+	operate(t, node, "rootkey", "rotate", newRootKey(t))
+	node.Kill()
+	noError(t, node.Start())
+	ready(t, node)
+	change("3")
+	awaitDown := func(want string) {
+		t.Helper()
+		within(t, 30*time.Second, "the key in use to be known", func() error {
+			if line := lineWith(operate(t, r.Of(us).Nodes[0], "regions", "status"), eu); !strings.Contains(line, want) {
+				return errors.New(line)
+			}
+			return nil
+		})
+	}
+	awaitDown("reachable")
+
+	node.Kill()
+	noError(t, node.Wipe())
+	noError(t, node.Start())
+	ready(t, node)
+	put(t, primary, secretsmanager.PutSecretValueInput{SecretId: aws.String("keyed"), SecretString: aws.String("4")})
+	if message := awaitStatus(t, primary, "keyed", eu, "Failed"); !strings.Contains(message, "coffer regions trust") {
+		t.Errorf("the status tells %q", message)
+	}
+	if _, err := node.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("keyed")}); err == nil {
+		t.Error("a region that is not trusted was sent something")
+	}
+	operate(t, r.Of(us).Nodes[0], "regions", "trust", eu)
+	awaitValue(t, node.Client(), "keyed", "4")
+	change("5")
+}
+
+// TestRestoredRegions restores the primary's region and a replica region from snapshots that are older than what they
+// have replicated.
+func TestRestoredRegions(t *testing.T) {
+	r := startRegions(t, 1)
+	home, away := r.Of(us).Nodes[0], r.Of(eu).Nodes[0]
+	replicated(t, home.Client(), "restored", "1", eu)
+	snapshots := map[*testcluster.Node]string{home: filepath.Join(t.TempDir(), "home"), away: filepath.Join(t.TempDir(), "away")}
+	for n, path := range snapshots {
+		operate(t, n, "snapshot", "save", path)
+	}
+	for _, value := range []string{"2", "3"} {
+		put(t, home.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("restored"), SecretString: aws.String(value)})
+		awaitValue(t, away.Client(), "restored", value)
+	}
+	replicated(t, home.Client(), "later", "1", eu)
+	operate(t, away, "snapshot", "restore", snapshots[away])
+	awaitValue(t, away.Client(), "restored", "3")
+	awaitValue(t, away.Client(), "later", "1")
+	awaitStatus(t, home.Client(), "restored", eu, "InSync")
+
+	operate(t, home, "snapshot", "restore", snapshots[home])
+	awaitValue(t, away.Client(), "restored", "1")
+	awaitStatus(t, home.Client(), "restored", eu, "InSync")
+	awaitSame(t, home.Client(), away.Client(), "restored")
+	if list := operate(t, away, "displaced", "list"); strings.Count(list, "restored") != 1 {
+		t.Errorf("what only the replica had is not set aside:\n%s", list)
+	}
+	awaitValue(t, away.Client(), "later", "1") // its primary is gone: it stays, and is counted
+	within(t, 2*time.Minute, "the replica without a primary to be counted", func() error {
+		if n, err := home.Metric(fmt.Sprintf("coffer_replication_orphans{region=%q}", eu)); err != nil || n != "1" {
+			return fmt.Errorf("%s %v", n, err)
+		}
+		return nil
+	})
+}

@@ -15,7 +15,10 @@ import (
 
 // compareInterval is how often a region's links are compared with the replicas at their other ends. It finds what the
 // stream of changes missed, which should be nothing.
-const compareInterval = 30 * time.Second
+const (
+	compareInterval = 20 * time.Second
+	suspectInterval = 5 * time.Second // while something differed
+)
 
 // ranges is into how many parts links are divided by the hash of their ids.
 const ranges = 256
@@ -37,7 +40,7 @@ func (a *Agent) compared(_ context.Context, source string, in *comparison) (*com
 	if in.Ranges == nil {
 		out.Sums = make([]uint64, ranges)
 	}
-	err := a.base.Store.View(func(tx *fsm.Tx) error {
+	err := a.base.Store.Scan(func(tx *fsm.Tx) error { // it reads all replicas: nobody shall wait for it
 		tx.Replicas(source, nil, func(s *secret.Secret, r *secret.Replica) bool {
 			l := linked{Link: r.Link, Revision: r.Revision, Digest: s.StateDigest(), AccessedDay: s.AccessedDay}
 			switch at := rangeOf(r.Link); {
@@ -96,7 +99,7 @@ func (c *courier) compare(ctx context.Context) {
 // owned are the links to the region, in ranges, or all of them.
 func (c *courier) owned(in []byte) (map[string]*own, error) {
 	found := map[string]*own{}
-	err := c.a.base.Store.View(func(tx *fsm.Tx) error {
+	err := c.a.base.Store.Scan(func(tx *fsm.Tx) error {
 		tx.Links(c.region, nil, func(_ string, s *secret.Secret, l *secret.Link) bool {
 			if in == nil || bytes.IndexByte(in, rangeOf(l.ID)) >= 0 {
 				found[l.ID] = &own{

@@ -130,7 +130,7 @@ func (c *courier) run(ctx context.Context) {
 			c.rest(ctx, wait)
 			continue
 		}
-		if c.publicKey() != nil && time.Since(c.compared) > compareInterval {
+		if c.publicKey() != nil && (time.Since(c.compared) > compareInterval || len(c.suspects) > 0 && time.Since(c.compared) > suspectInterval) {
 			c.compared = time.Now()
 			c.compare(ctx)
 		}

@@ -46,7 +46,7 @@ func (a *Agent) Status(ctx context.Context) (*RegionStatus, error) {
 	nodes := a.cluster.Regions()
 	regions := append(a.others(), a.base.Region)
 	slices.Sort(regions)
-	err := a.base.Read(a.operator(ctx, ""), func(v *serving.View) error {
+	err := a.base.Scan(a.operator(ctx, ""), func(v *serving.View) error {
 		out.Others = out.Others[:0]
 		out.Epoch = v.State.Epoch
 		if keys := v.ReplicationKeys(); len(keys) > 0 {

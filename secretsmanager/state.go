@@ -177,6 +177,9 @@ func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revi
 		return nil, err
 	}
 	out, err := s.write(s.internally(ctx, in.Account), func(v *view) (fsm.Command, error) {
+		if in.Account != v.State.Account {
+			return nil, secret.Errorf(secret.KindInvalidRequest, "The region %s has secrets of account %s, and %s is of account %s: regions that replicate have the same root credentials.", from.Region, in.Account, s.Region, v.State.Account)
+		}
 		keyID, err := v.replicaKey(from.Region, in)
 		if err != nil {
 			return nil, err
