@@ -208,14 +208,7 @@ func (w *writeTx) putSecret(old, s *secret.Secret) {
 
 // removeSecret deletes a secret with all that belongs to it.
 func (w *writeTx) removeSecret(s *secret.Secret) {
-	var versions []secret.Version
-	w.Versions(s, "", func(v *secret.Version) bool {
-		versions = append(versions, *v)
-		return true
-	})
-	for _, v := range versions {
-		w.removeVersion(s, v)
-	}
+	w.keepOnly(s, nil)
 	w.unlink(s)
 	w.putSecret(s, nil)
 }

@@ -233,7 +233,7 @@ func (c *Receive) follow(w *writeTx, s *secret.Secret, unchanged bool) (displace
 		return true, nil
 	}
 	if !unchanged { // versions with the same ids may have other values
-		w.removeVersions(s)
+		w.keepOnly(s, nil)
 	}
 	s.Primary, s.Replicas, s.Origin, s.Deleted = c.From.Region, nil, nil, 0
 	w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: c.Link}))
@@ -253,18 +253,6 @@ func (c *Receive) lacks(w *writeTx, s *secret.Secret) bool {
 		return !lacks
 	})
 	return lacks
-}
-
-func (w *writeTx) removeVersions(s *secret.Secret) {
-	var all []secret.Version
-	w.Versions(s, "", func(v *secret.Version) bool {
-		all = append(all, *v)
-		return true
-	})
-	for _, v := range all {
-		w.removeVersion(s, v)
-	}
-	s.Versions = 0
 }
 
 // succeeds reports whether region may take over the secrets whose primary is or was in lost.

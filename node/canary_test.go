@@ -100,21 +100,26 @@ func TestCanary(t *testing.T) {
 	if found(needles, answers.Bytes()) {
 		t.Errorf("an error or a metric tells a value:\n%s", answers.String())
 	}
-	searched := 0
-	noError(t, filepath.WalkDir(c.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	if searched := search(t, c.Dir, needles); searched < 20 {
+		t.Errorf("only %d files were searched", searched)
+	}
+}
+
+// search looks for needles in all files of a directory but root keys, and answers how many there are.
+func search(t *testing.T, dir string, needles [][]byte) (searched int) {
+	t.Helper()
+	noError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "root-key" {
 			return err
 		}
 		b, err := os.ReadFile(path)
 		if found(needles, b) {
-			t.Errorf("a value stands in %s", path)
+			t.Errorf("what must not stand anywhere stands in %s", path)
 		}
 		searched++
 		return err
 	}))
-	if searched < 20 {
-		t.Errorf("only %d files were searched", searched)
-	}
+	return searched
 }
 
 // TestKeyCanary searches everything at rest for key material in the clear: the root key's, material that was imported,
@@ -164,18 +169,7 @@ func TestKeyCanary(t *testing.T) {
 		part := key[:16]
 		needles = append(needles, part, []byte(hex.EncodeToString(part)), []byte(base64.StdEncoding.EncodeToString(key[:15])))
 	}
-	searched := 0
-	noError(t, filepath.WalkDir(c.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "root-key" {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if found(needles, b) {
-			t.Errorf("key material stands in %s", path)
-		}
-		searched++
-		return err
-	}))
+	searched := search(t, c.Dir, needles)
 	if searched < 20 || !found(needles, must[[]byte](t)(os.ReadFile(filepath.Join(c.Dir, "root-key")))) {
 		t.Errorf("the search of %d files does not find what it must", searched)
 	}

@@ -63,6 +63,26 @@ type own struct {
 	lagging bool // it differs as long as it is on its way
 }
 
+// beginComparison reports whether it is time to compare the regions, and nobody does.
+func (c *courier) beginComparison() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.comparing || time.Now().Before(c.compareAt) {
+		return false
+	}
+	c.comparing = true
+	return true
+}
+
+func (c *courier) endComparison() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.comparing, c.compareAt = false, time.Now().Add(compareInterval)
+	if len(c.suspects) > 0 {
+		c.compareAt = time.Now().Add(suspectInterval)
+	}
+}
+
 // compare compares the links to the region with the replicas there, and repairs those that differ for the second time,
 // and have not changed in between.
 func (c *courier) compare(ctx context.Context) {

@@ -48,24 +48,26 @@ type courier struct {
 	busy   sync.WaitGroup
 
 	// Used by run alone.
-	walked   time.Time // when the last walk ended
-	cursor   string    // of the walk under way
-	walking  bool
-	greeted  time.Time
-	compared time.Time
-	suspects map[string]uint64 // link -> revision that differed when the regions were last compared
+	walked  time.Time // when the last walk ended
+	cursor  string    // of the walk under way
+	walking bool
+	greeted time.Time
 
-	mu       sync.Mutex // guards below
-	changed  []string   // keys that are to be sent, in the order in which they changed
-	queued   map[string]bool
-	missed   bool            // more changed than is remembered: walk
-	inFlight map[string]bool // key -> it has changed since
-	refused  map[string]attempt
-	answered []*parcel // that are about to be settled
-	failing  int       // calls that failed since the last success
-	failedAt time.Time // the first of them
-	key      hpke.PublicKey
-	keyID    string
+	suspects map[string]uint64 // link -> revision that differed when the regions were last compared; used by compare alone
+
+	mu        sync.Mutex // guards below
+	changed   []string   // keys that are to be sent, in the order in which they changed
+	queued    map[string]bool
+	missed    bool            // more changed than is remembered: walk
+	inFlight  map[string]bool // key -> it has changed since
+	refused   map[string]attempt
+	answered  []*parcel // that are about to be settled
+	comparing bool
+	compareAt time.Time // when the regions are compared next
+	failing   int       // calls that failed since the last success
+	failedAt  time.Time // the first of them
+	key       hpke.PublicKey
+	keyID     string
 }
 
 // attempt is when a refused link is tried again.
@@ -79,6 +81,7 @@ func newCourier(a *Agent, region string, term uint64) *courier {
 		a: a, region: region, term: term, log: a.log.With("to_region", region),
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, batchesInFlight),
 		suspects: map[string]uint64{}, queued: map[string]bool{}, inFlight: map[string]bool{}, refused: map[string]attempt{},
+		missed: true, // what is in the outbox already
 	}
 }
 
@@ -116,7 +119,6 @@ func (c *courier) poke() {
 // run sends until ctx ends. It waits for what is under way.
 func (c *courier) run(ctx context.Context) {
 	defer c.busy.Wait()
-	c.missed = true // what is in the outbox already
 	for ctx.Err() == nil {
 		if time.Since(c.greeted) > helloInterval || c.publicKey() == nil {
 			if err := c.greet(ctx); err != nil {
@@ -130,9 +132,11 @@ func (c *courier) run(ctx context.Context) {
 			c.rest(ctx, wait)
 			continue
 		}
-		if c.publicKey() != nil && (time.Since(c.compared) > compareInterval || len(c.suspects) > 0 && time.Since(c.compared) > suspectInterval) {
-			c.compared = time.Now()
-			c.compare(ctx)
+		if c.publicKey() != nil && c.beginComparison() {
+			c.busy.Go(func() {
+				c.compare(ctx)
+				c.endComparison()
+			})
 		}
 		if len(c.slots) > 0 {
 			c.rest(ctx, gatherTime)

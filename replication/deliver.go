@@ -190,6 +190,9 @@ func (c *courier) call(ctx context.Context, contents []content, epoch int64) ([]
 	b := &batch{Epoch: epoch, Term: c.term, KeyID: c.keyID}
 	key := c.key
 	c.mu.Unlock()
+	if key == nil {
+		return nil, errUnknownKey // another batch was told so
+	}
 	var sender *hpke.Sender
 	var err error
 	if b.Enc, sender, err = hpke.NewSender(key, kdf, aead, b.info(c.a.base.Region, c.region)); err != nil {
