@@ -44,7 +44,8 @@ type gossip struct {
 // heard is what was last heard of a node.
 type heard struct {
 	meta
-	alive bool
+	gossip string // host:port
+	alive  bool
 }
 
 // pool says which memberlist pool a node takes part in.
@@ -99,6 +100,19 @@ const (
 	gossipDialTimeout = 3 * time.Second
 )
 
+// missing are those of addresses where nobody is held alive.
+func (g *gossip) missing(addresses []string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	there := map[string]bool{}
+	for _, h := range g.known {
+		if h.alive {
+			there[h.gossip] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(addresses), func(address string) bool { return there[address] })
+}
+
 // join keeps trying addresses of other nodes until ctx ends.
 func (g *gossip) join(ctx context.Context, addresses []string) {
 	if len(addresses) == 0 {
@@ -106,16 +120,10 @@ func (g *gossip) join(ctx context.Context, addresses []string) {
 	}
 	var last time.Time
 	every(ctx, aloneInterval, func() {
-		missing := addresses
-		if members := g.list.Members(); len(members) > 1 {
-			if time.Since(last) < rejoinInterval {
-				return
-			}
-			missing = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool {
-				return slices.ContainsFunc(members, func(m *memberlist.Node) bool { return m.Address() == address })
-			})
+		if g.list.NumMembers() > 1 && time.Since(last) < rejoinInterval {
+			return
 		}
-		for _, address := range missing {
+		for _, address := range g.missing(addresses) {
 			if _, err := g.list.Join([]string{address}); err != nil {
 				g.log.Debug("gossip: an address does not answer", "address", address, "error", err)
 			}
@@ -223,7 +231,7 @@ func (d *gossipDelegate) learn(n *memberlist.Node) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known[n.Name] = heard{m, true}
+	d.known[n.Name] = heard{m, n.Address(), true}
 }
 
 // logWriter turns memberlist's log lines into structured ones.
