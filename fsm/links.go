@@ -81,46 +81,33 @@ func (t *Tx) Link(region string, s *secret.Secret) *secret.Link {
 	return &l
 }
 
-// Links calls visit with the secrets that have a link to region, after the position, until it returns false, and
-// answers the position to go on from; nil at the end. An empty region means all links.
-func (t *Tx) Links(region string, after []byte, visit func(region string, s *secret.Secret, l *secret.Link) bool) (next []byte) {
-	return t.walkRegion(tableLinks, region, after, func(region, account, name string, key, payload []byte) bool {
-		s := t.ByName(account, name)
-		if s == nil {
-			panic(tableLinks.damaged(key, "belongs to no secret"))
-		}
+// Links calls visit with the secrets that have a link to region until it returns false. An empty region means all links.
+func (t *Tx) Links(region string, visit func(region string, s *secret.Secret, l *secret.Link) bool) {
+	t.walkRegion(tableLinks, region, func(region string, s *secret.Secret, key, payload []byte) bool {
 		var l secret.Link
 		tableLinks.decode(key, payload, &l)
 		return visit(region, s, &l)
 	})
 }
 
-// walkRegion walks the rows of a table whose keys are region, account and name.
-func (t *Tx) walkRegion(in table, region string, after []byte, visit func(region, account, name string, key, payload []byte) bool) (next []byte) {
+// walkRegion walks the rows of a table whose keys are region, account and name, with the secrets that they belong to.
+func (t *Tx) walkRegion(in table, region string, visit func(region string, s *secret.Secret, key, payload []byte) bool) {
 	var prefix []byte
 	if region != "" {
 		prefix = append([]byte(region), 0)
 	}
-	from := prefix
-	if after != nil {
-		from = after
-	}
-	t.ascend(in, from, func(key, payload []byte) bool {
+	t.ascend(in, prefix, func(key, payload []byte) bool {
 		if !bytes.HasPrefix(key, prefix) {
 			return false
 		}
-		if after != nil && bytes.Equal(key, after) {
-			return true
-		}
 		at, rest, _ := bytes.Cut(key, []byte{0})
 		account, name, _ := bytes.Cut(rest, []byte{0})
-		if !visit(string(at), string(account), string(name), key, payload) {
-			next = bytes.Clone(key)
-			return false
+		s := t.ByName(string(account), string(name))
+		if s == nil {
+			panic(in.damaged(key, "belongs to no secret"))
 		}
-		return true
+		return visit(string(at), s, key, payload)
 	})
-	return next
 }
 
 // writable refuses changes of replicas.
@@ -352,7 +339,7 @@ func (w *writeTx) sendAllAgain(region string, at int64) {
 		l      *secret.Link
 	}
 	var all []lagging
-	w.Links(region, nil, func(region string, s *secret.Secret, l *secret.Link) bool {
+	w.Links(region, func(region string, s *secret.Secret, l *secret.Link) bool {
 		all = append(all, lagging{region, s, l})
 		return true
 	})

@@ -95,14 +95,9 @@ func (t *Tx) Replica(s *secret.Secret) *secret.Replica {
 	return &r
 }
 
-// Replicas calls visit with the replicas whose primary is in region, after the position, until it returns false, and
-// answers the position to go on from; nil at the end.
-func (t *Tx) Replicas(region string, after []byte, visit func(*secret.Secret, *secret.Replica) bool) (next []byte) {
-	return t.walkRegion(tableReplicas, region, after, func(_, account, name string, key, payload []byte) bool {
-		s := t.ByName(account, name)
-		if s == nil {
-			panic(tableReplicas.damaged(key, "belongs to no secret"))
-		}
+// Replicas calls visit with the replicas whose primary is in region until it returns false.
+func (t *Tx) Replicas(region string, visit func(*secret.Secret, *secret.Replica) bool) {
+	t.walkRegion(tableReplicas, region, func(_ string, s *secret.Secret, key, payload []byte) bool {
 		var r secret.Replica
 		tableReplicas.decode(key, payload, &r)
 		return visit(s, &r)

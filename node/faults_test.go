@@ -125,9 +125,9 @@ func TestLostMajority(t *testing.T) {
 	get(t, left.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("alone")})
 	c.Nodes[1].Kill()
 	c.Nodes[2].Kill()
-	var mark staleMark
+	var mark testcluster.StaleMark
 	client := left.Client(testcluster.Once, func(o *secretsmanager.Options) {
-		mark.next = o.HTTPClient.(*http.Client).Transport
+		mark.Next = o.HTTPClient.(*http.Client).Transport
 		o.HTTPClient = &http.Client{Transport: &mark}
 	})
 	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "a read marked as stale", func() error {
@@ -138,7 +138,7 @@ func TestLostMajority(t *testing.T) {
 		if *got.SecretString != "v" {
 			t.Fatal("another value")
 		}
-		if !mark.stale {
+		if !mark.Stale {
 			return errors.New("not marked")
 		}
 		return nil

@@ -8,12 +8,10 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/google/uuid"
@@ -61,23 +59,11 @@ func startWorkload(t *testing.T, c *testcluster.Cluster) *workload {
 	return w
 }
 
-// staleMark notices X-Coffer-Stale on a client's answers.
-type staleMark struct {
-	next  http.RoundTripper
-	stale bool
-}
-
-func (s *staleMark) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := s.next.RoundTrip(r)
-	s.stale = err == nil && resp.Header.Get("X-Coffer-Stale") != ""
-	return resp, err
-}
-
 func (w *workload) client(ctx context.Context, node *testcluster.Node, random *rand.Rand) {
 	defer w.clients.Done()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	defer transport.CloseIdleConnections()
-	mark := &staleMark{next: transport}
+	mark := &testcluster.StaleMark{Next: transport}
 	c := node.Client(testcluster.Once, func(o *secretsmanager.Options) {
 		o.HTTPClient = &http.Client{Transport: mark, Timeout: clientTimeout}
 	})
@@ -99,7 +85,7 @@ func (w *workload) client(ctx context.Context, node *testcluster.Node, random *r
 			in.Kind, in.Label = history.Get, []string{"AWSCURRENT", "AWSCURRENT", "AWSPREVIOUS"}[random.IntN(3)]
 			id = w.recorder.Do(id, in, func() history.Output {
 				out := w.get(c, name, in.Label)
-				if mark.stale {
+				if mark.Stale {
 					w.stale.Add(1)
 					return history.Output{Unknown: true}
 				}
@@ -120,17 +106,10 @@ func (w *workload) client(ctx context.Context, node *testcluster.Node, random *r
 func value(version string) string { return "value of " + version }
 
 func (w *workload) outcome(err error) history.Output {
-	var refused *awshttp.ResponseError
-	switch {
-	case err == nil:
+	if err == nil {
 		w.ok.Add(1)
-		return history.Output{}
-	case errors.Is(err, syscall.ECONNREFUSED): // the node is down: nobody got the request
-		return history.Output{Refused: true, NotSent: true}
-	case errors.As(err, &refused) && refused.HTTPStatusCode() >= 400 && refused.HTTPStatusCode() < 500:
-		return history.Output{Refused: true}
 	}
-	return history.Output{Unknown: true}
+	return history.OutputOf(err)
 }
 
 func (w *workload) put(c *client, name, version string) history.Output {

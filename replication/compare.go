@@ -41,7 +41,7 @@ func (a *Agent) compared(_ context.Context, source string, in *comparison) (*com
 		out.Sums = make([]uint64, ranges)
 	}
 	err := a.base.Store.Scan(func(tx *fsm.Tx) error { // it reads all replicas: nobody shall wait for it
-		tx.Replicas(source, nil, func(s *secret.Secret, r *secret.Replica) bool {
+		tx.Replicas(source, func(s *secret.Secret, r *secret.Replica) bool {
 			l := linked{Link: r.Link, Revision: r.Revision, Digest: s.StateDigest(), AccessedDay: s.AccessedDay}
 			switch at := rangeOf(r.Link); {
 			case in.Ranges == nil:
@@ -120,7 +120,7 @@ func (c *courier) compare(ctx context.Context) {
 func (c *courier) owned(in []byte) (map[string]*own, error) {
 	found := map[string]*own{}
 	err := c.a.base.Store.Scan(func(tx *fsm.Tx) error {
-		tx.Links(c.region, nil, func(_ string, s *secret.Secret, l *secret.Link) bool {
+		tx.Links(c.region, func(_ string, s *secret.Secret, l *secret.Link) bool {
 			if in == nil || bytes.IndexByte(in, rangeOf(l.ID)) >= 0 {
 				found[l.ID] = &own{
 					linked:  linked{l.ID, l.Acked, s.StateDigest(), l.AccessedDay},

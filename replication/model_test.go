@@ -516,7 +516,7 @@ func (w *world) converged() {
 	w.t.Helper()
 	for from, r := range w.regions {
 		_ = r.Store.View(func(tx *fsm.Tx) error {
-			tx.Links("", nil, func(to string, s *secret.Secret, l *secret.Link) bool {
+			tx.Links("", func(to string, s *secret.Secret, l *secret.Link) bool {
 				if l.Failed != "" || tx.Lag(to, s) != nil {
 					return true
 				}
@@ -541,7 +541,7 @@ func (w *world) orphans() {
 	for name, r := range w.regions {
 		_ = r.Store.View(func(tx *fsm.Tx) error {
 			for _, primary := range names {
-				tx.Replicas(primary, nil, func(s *secret.Secret, replica *secret.Replica) bool {
+				tx.Replicas(primary, func(s *secret.Secret, replica *secret.Replica) bool {
 					if w.promoted[r.key(s)] {
 						return true // while its primary role was on its way to here, perhaps
 					}

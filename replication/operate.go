@@ -55,14 +55,14 @@ func (a *Agent) Status(ctx context.Context) (*RegionStatus, error) {
 		for _, region := range regions {
 			p := v.Peer(region)
 			s := PeerStatus{Region: region, Nodes: nodes[region], Down: p.Down, Why: p.Why, KeyID: p.KeyID, Report: p.Report, Successors: p.Successors}
-			v.Links(region, nil, func(_ string, _ *secret.Secret, l *secret.Link) bool {
+			v.Links(region, func(_ string, _ *secret.Secret, l *secret.Link) bool {
 				s.Links++
 				if l.Failed != "" {
 					s.Failed++
 				}
 				return true
 			})
-			v.Replicas(region, nil, func(*secret.Secret, *secret.Replica) bool { s.Replicas++; return true })
+			v.Replicas(region, func(*secret.Secret, *secret.Replica) bool { s.Replicas++; return true })
 			r := report(v.Tx, region, 0)
 			s.Lagging, s.Oldest = r.Lagging, r.Oldest
 			out.Others = append(out.Others, s)

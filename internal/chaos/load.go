@@ -10,11 +10,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/google/uuid"
@@ -116,21 +114,9 @@ func (l *load) wrong() string {
 	return ""
 }
 
-// staleMark notices answers that were given without a leader's word.
-type staleMark struct {
-	next  http.RoundTripper
-	stale bool
-}
-
-func (s *staleMark) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := s.next.RoundTrip(r)
-	s.stale = err == nil && resp.Header.Get("X-Coffer-Stale") != ""
-	return resp, err
-}
-
 // once is a client of a node that tries each request once, and notices stale answers.
-func once(n *testcluster.Node) (*client, *staleMark) {
-	mark := &staleMark{next: http.DefaultTransport.(*http.Transport).Clone()}
+func once(n *testcluster.Node) (*client, *testcluster.StaleMark) {
+	mark := &testcluster.StaleMark{Next: http.DefaultTransport.(*http.Transport).Clone()}
 	return n.Client(testcluster.Once, func(o *secretsmanager.Options) {
 		o.HTTPClient = &http.Client{Transport: mark, Timeout: clientTimeout}
 	}), mark
@@ -141,19 +127,6 @@ func pause(ctx context.Context) {
 	case <-time.After(rest):
 	case <-ctx.Done():
 	}
-}
-
-func outcome(err error) history.Output {
-	var refused *awshttp.ResponseError
-	switch {
-	case err == nil:
-		return history.Output{}
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return history.Output{Refused: true, NotSent: true}
-	case errors.As(err, &refused) && refused.HTTPStatusCode() >= 400 && refused.HTTPStatusCode() < 500:
-		return history.Output{Refused: true}
-	}
-	return history.Output{Unknown: true}
 }
 
 // contend puts and reads the contended secrets of a region at one of its nodes.
@@ -167,7 +140,7 @@ func (l *load) contend(ctx context.Context, c *testcluster.Cluster, node int) {
 			in := history.Input{Secret: name, Kind: history.Put, Version: uuid.NewString()}
 			id = r.Do(id, in, func() history.Output {
 				_, err := cl.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{SecretId: &name, ClientRequestToken: &in.Version, SecretString: &in.Version})
-				return outcome(err)
+				return history.OutputOf(err)
 			})
 		} else {
 			in := history.Input{Secret: name, Kind: history.Get, Label: []string{"AWSCURRENT", "AWSPREVIOUS"}[rand.IntN(2)]}
@@ -175,9 +148,9 @@ func (l *load) contend(ctx context.Context, c *testcluster.Cluster, node int) {
 				got, err := cl.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{SecretId: &name, VersionStage: &in.Label})
 				var none *types.ResourceNotFoundException
 				switch {
-				case errors.As(err, &none) && !mark.stale:
+				case errors.As(err, &none) && !mark.Stale:
 					return history.Output{}
-				case err != nil || mark.stale:
+				case err != nil || mark.Stale:
 					return history.Output{Unknown: true}
 				case *got.SecretString != *got.VersionId:
 					l.fail("version %s of %s has the value of another", *got.VersionId, name)
@@ -222,11 +195,11 @@ func (l *load) view(ctx context.Context, c *testcluster.Cluster, node int) {
 		}
 		name := countedName(primary, rand.IntN(counted))
 		d, err := cl.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &name})
-		if err == nil && !mark.stale {
+		if err == nil && !mark.Stale {
 			l.judge(c.Region, name, seen, d.VersionIdsToStages)
 		}
 		got, err := cl.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
-		if err == nil && !mark.stale {
+		if err == nil && !mark.Stale {
 			n := number(*got.VersionId)
 			if *got.SecretString != strconv.Itoa(n) {
 				l.fail("version %d of %s has another value in %s", n, name, c.Region)

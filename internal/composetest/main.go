@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"coffer/iam"
+	"coffer/internal/testcluster"
 )
 
 // The first client port of each region.
@@ -38,7 +39,7 @@ func main() {
 func run(ctx context.Context, step string, args []string) error {
 	if step == "await" {
 		for _, port := range args {
-			if err := eventually(ctx, func() error { return ready(port) }); err != nil {
+			if err := testcluster.Eventually(ctx, "a region", func() error { return ready(port) }); err != nil {
 				return err
 			}
 		}
@@ -64,7 +65,7 @@ func run(ctx context.Context, step string, args []string) error {
 	}
 	read := func(value string, in ...string) error {
 		for _, region := range in {
-			err := eventually(ctx, func() error {
+			err := testcluster.Eventually(ctx, "a region", func() error {
 				got, err := client(region).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
 				if err == nil && *got.SecretString != value {
 					err = errors.New("it has another value")
@@ -103,18 +104,4 @@ func ready(port string) error {
 		return errors.New(port + " is not ready")
 	}
 	return nil
-}
-
-func eventually(ctx context.Context, check func() error) error {
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return err
-		}
-	}
 }

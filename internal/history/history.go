@@ -6,15 +6,18 @@
 package history
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
 // Kind is what a client did.
@@ -42,6 +45,20 @@ type Output struct {
 	NotSent bool   // nobody got the request
 	Unknown bool   // may have happened
 	Version string // Get: the version found; empty when there is none with the label
+}
+
+// OutputOf is what an SDK client's error says of an operation: refused by a 4xx, never sent, or perhaps carried out.
+func OutputOf(err error) Output {
+	var refused *awshttp.ResponseError
+	switch {
+	case err == nil:
+		return Output{}
+	case errors.Is(err, syscall.ECONNREFUSED): // the node is down: nobody got the request
+		return Output{Refused: true, NotSent: true}
+	case errors.As(err, &refused) && refused.HTTPStatusCode() >= 400 && refused.HTTPStatusCode() < 500:
+		return Output{Refused: true}
+	}
+	return Output{Unknown: true}
 }
 
 // Recorder gathers operations of many clients.

@@ -22,6 +22,19 @@ func (n *Node) Client(options ...func(*secretsmanager.Options)) *secretsmanager.
 // Once makes a client try each request once.
 func Once(o *secretsmanager.Options) { o.Retryer = aws.NopRetryer{} }
 
+// StaleMark is a client's transport that notices X-Coffer-Stale on its answers. It is used by one goroutine at a time.
+type StaleMark struct {
+	Next  http.RoundTripper
+	Stale bool // the last answer
+}
+
+// RoundTrip is part of http.RoundTripper.
+func (s *StaleMark) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.Next.RoundTrip(r)
+	s.Stale = err == nil && resp.Header.Get("X-Coffer-Stale") != ""
+	return resp, err
+}
+
 // Balanced is an SDK client that sends each attempt to the next of the nodes that take connections, as behind a
 // load balancer with health checks.
 func (c *Cluster) Balanced(options ...func(*secretsmanager.Options)) *secretsmanager.Client {
