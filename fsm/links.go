@@ -25,11 +25,10 @@ type (
 	// on its way from now on, the other region takes over. Links are those that the new primary has: one to here, and one
 	// to each other replica.
 	HandOver struct {
-		Ref    Ref              `cbor:"1,keyasint"`
-		At     int64            `cbor:"2,keyasint"`
-		Region string           `cbor:"3,keyasint"` // this one
-		To     string           `cbor:"4,keyasint"`
-		Links  []secret.NewLink `cbor:"5,keyasint"`
+		Ref   Ref              `cbor:"1,keyasint"`
+		At    int64            `cbor:"2,keyasint"`
+		To    string           `cbor:"3,keyasint"`
+		Links []secret.NewLink `cbor:"4,keyasint"`
 	}
 	// Settle records what another region answered.
 	Settle struct {
@@ -157,7 +156,7 @@ func (w *writeTx) addLinks(s *secret.Secret, links []secret.NewLink, at int64, i
 				if n.KeyID != "" {
 					l.KeyID = n.KeyID
 				}
-				l.Failed, l.FailedAt = "", 0
+				l.Failed = ""
 				w.put(tableLinks, key, encode(l))
 				w.lag(s, n.Region, at, id, true)
 			}
@@ -234,7 +233,8 @@ func (c *HandOver) apply(w *writeTx, id commandID) (Outcome, error) {
 		if to.Acked == 0 || to.Failed != "" {
 			return secret.Errorf(secret.KindInvalidRequest, "The replica in the region %s is not in sync.", c.To)
 		}
-		regions := []string{c.Region}
+		here := w.here().Region
+		regions := []string{here}
 		for _, r := range s.Replicas {
 			if r != c.To {
 				regions = append(regions, r)
@@ -256,7 +256,7 @@ func (c *HandOver) apply(w *writeTx, id commandID) (Outcome, error) {
 		w.put(tableLinks, regionKey(c.To, s.Account, s.Name), encode(to))
 		w.lag(s, c.To, c.At, id, false)
 		s.Primary, s.Replicas, s.Origin = c.To, nil, nil
-		w.put(tableReplicas, regionKey(c.To, s.Account, s.Name), encode(&secret.Replica{Link: links[c.Region].ID, ChangedAt: s.Changed, ReceivedAt: c.At}))
+		w.put(tableReplicas, regionKey(c.To, s.Account, s.Name), encode(&secret.Replica{Link: links[here].ID, ChangedAt: s.Changed, ReceivedAt: c.At}))
 		return nil
 	})
 	return Outcome{}, err
@@ -297,13 +297,10 @@ func (w *writeTx) settle(region string, a *LinkAnswer, at int64, id commandID) {
 		if l.Failed == a.Why {
 			return
 		}
-		if l.Failed == "" {
-			l.FailedAt = at
-		}
 		l.Failed = a.Why
 	default:
 		l.Acked, l.AckedAt, l.AccessedDay = max(l.Acked, a.Revision), at, max(l.AccessedDay, a.AccessedDay)
-		l.Failed, l.FailedAt, l.Overwrite = "", 0, false
+		l.Failed, l.Overwrite = "", false
 		if a.KeyID != "" || l.KeyID != "" {
 			l.KeyID = a.KeyID
 		}

@@ -48,7 +48,6 @@ type (
 		Origin    *secret.Origin   `cbor:"19,keyasint,omitempty"` // of a primary that was promoted from this region's
 		HandOver  []secret.NewLink `cbor:"20,keyasint,omitempty"` // become the primary, with these links
 		Displace  string           `cbor:"21,keyasint"`           // id for what has to be set aside
-		Region    string           `cbor:"22,keyasint"`           // this one
 	}
 	// ReceiveVersions adds versions without labels to a replica that has Revision.
 	ReceiveVersions struct {
@@ -182,8 +181,9 @@ func (c *Receive) admit(w *writeTx, s *secret.Secret) (displaced bool, err error
 		return false, secret.ErrTaken("it is a replica of an earlier secret of that name in " + s.Primary + ", which is about to be deleted.")
 	case s.Primary != "":
 		return false, secret.ErrTaken("it is a replica of a secret in the region " + s.Primary + ". Remove it there, or promote it here, first.")
-	case s.Suffix == c.Ref.Suffix && w.succeeds(c.From.Region, c.Region):
-		unchanged := c.Origin != nil && c.Origin.Region == c.Region && c.Origin.Revision == s.Revision && c.Origin.Epoch == w.epoch()
+	case s.Suffix == c.Ref.Suffix && w.succeeds(c.From.Region, w.here().Region):
+		here := w.here()
+		unchanged := c.Origin != nil && c.Origin.Region == here.Region && c.Origin.Revision == s.Revision && c.Origin.Epoch == here.Epoch
 		return c.follow(w, s, unchanged)
 	case !c.Overwrite:
 		return false, secret.ErrTaken("replicate with ForceOverwriteReplicaSecret to replace it; what it held can then be restored for 30 days.")
@@ -255,9 +255,10 @@ func (w *writeTx) succeeds(region, lost string) bool {
 	return slices.Contains(w.Peer(lost).Successors, region)
 }
 
-func (w *writeTx) epoch() int64 {
+// here is the region's own row.
+func (w *writeTx) here() Cluster {
 	cluster, _ := w.Cluster()
-	return cluster.Epoch
+	return cluster
 }
 
 // bring makes s what the state says.
@@ -426,7 +427,7 @@ func (c *Promote) apply(w *writeTx, id commandID) (Outcome, error) {
 		r := w.Replica(s)
 		w.end(r.Link, c.At)
 		w.notify(s.Primary, &Notice{Kind: LinkEnded, Link: r.Link, Ref: refOf(s), Since: c.At, Request: id})
-		origin := &secret.Origin{Region: s.Primary, Link: r.Link, Epoch: r.Epoch, Revision: r.Revision}
+		origin := &secret.Origin{Region: s.Primary, Epoch: r.Epoch, Revision: r.Revision}
 		w.unlink(s)
 		s.Primary, s.Origin = "", nil
 		if c.Lost != "" {

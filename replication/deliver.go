@@ -76,19 +76,21 @@ func (c *courier) pack(ctx context.Context, keys []string) (parcels []*parcel, e
 	if epoch, err = c.a.epoch(); err != nil {
 		return nil, 0, err
 	}
-	for _, key := range keys {
-		var entry fsm.OutboxEntry
-		waiting := false
-		err := c.a.base.Store.View(func(tx *fsm.Tx) error {
-			entry, waiting = tx.OutboxAt(key)
-			return nil
-		})
-		switch {
-		case err != nil:
-			return nil, 0, err
-		case !waiting:
-			continue
-		case entry.Notice != nil:
+	var entries []fsm.OutboxEntry
+	err = c.a.base.Store.View(func(tx *fsm.Tx) error {
+		for _, key := range keys {
+			if entry, waiting := tx.OutboxAt(key); waiting {
+				entries = append(entries, entry)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, entry := range entries {
+		key := entry.Key
+		if entry.Notice != nil {
 			parcels = append(parcels, &parcel{key: key, notice: entry.Notice})
 			continue
 		}

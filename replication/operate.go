@@ -270,7 +270,7 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 					links[region] = v.Link(region, s).KeyID
 				}
 			}
-			return &fsm.HandOver{Ref: ref, At: v.Millis(), Region: v.Region, To: w.Region, Links: a.newLinks(links)}, nil
+			return &fsm.HandOver{Ref: ref, At: v.Millis(), To: w.Region, Links: a.newLinks(links)}, nil
 		}
 		return nil, secret.Errorf(secret.KindValidation, "There is no step %q.", w.Do)
 	})

@@ -16,8 +16,7 @@ type Link struct {
 	AckedAt     int64     `cbor:"5,keyasint,omitempty"`
 	AccessedDay int64     `cbor:"6,keyasint,omitempty"` // of the replica
 	Failed      string    `cbor:"7,keyasint,omitempty"` // why the replica region refused the last state
-	FailedAt    int64     `cbor:"8,keyasint,omitempty"` // since when it does
-	HandOver    []NewLink `cbor:"9,keyasint,omitempty"` // with the last state the replica becomes the primary, with these links
+	HandOver    []NewLink `cbor:"8,keyasint,omitempty"` // with the last state the replica becomes the primary, with these links
 }
 
 // NewLink is a link that is to be.
@@ -58,9 +57,8 @@ const MaxAdded = 16
 // Origin is where a promoted secret was a replica of.
 type Origin struct {
 	Region   string `cbor:"1,keyasint"`
-	Link     string `cbor:"2,keyasint"`
-	Epoch    int64  `cbor:"3,keyasint"`
-	Revision uint64 `cbor:"4,keyasint"` // the last one received
+	Epoch    int64  `cbor:"2,keyasint"`
+	Revision uint64 `cbor:"3,keyasint"` // the last one received
 }
 
 // Displaced is why and when a secret was set aside.

@@ -190,7 +190,7 @@ func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revi
 			Description: in.Description, Tags: in.Tags, Tagged: in.Tagged, Policy: in.Policy,
 			Created: in.Created, Changed: in.Changed, Labels: in.Labels,
 			Total: in.Total, Full: in.Full, IDs: in.IDs,
-			KeyID: keyID, Overwrite: in.Overwrite, Origin: in.Origin, HandOver: in.HandOver, Displace: displace, Region: s.Region,
+			KeyID: keyID, Overwrite: in.Overwrite, Origin: in.Origin, HandOver: in.HandOver, Displace: displace,
 		}
 		command.Versions, err = v.received(keyID, secret.ARN(s.Region, in.Account, in.Name, in.Suffix), in.Versions)
 		return command, err
