@@ -2,13 +2,13 @@ package fsm
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/fxamacker/cbor/v2"
 
+	"coffer/damage"
 	"coffer/secret"
 )
 
@@ -42,13 +42,10 @@ var tableNames = [tables][]byte{
 }
 
 // ErrDamaged says that something stored is not what was written. The node must not serve any more.
-var ErrDamaged = errors.New("stored data is damaged")
+var ErrDamaged = damage.Err
 
-// damage is panicked with inside transactions and becomes an error that wraps ErrDamaged at their edge.
-type damage string
-
-func (t table) damaged(key []byte, what string) damage {
-	return damage(fmt.Sprintf("row %x of table %s %s", key, tableNames[t], what))
+func (t table) damaged(key []byte, what string) damage.Found {
+	return damage.Found(fmt.Sprintf("row %x of table %s %s", key, tableNames[t], what))
 }
 
 const sumLen = 8

@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"coffer/damage"
 )
 
 // Store is the state of one node. Its methods may be called from any goroutine.
@@ -249,7 +251,7 @@ func (s *Store) Close() (err error) {
 func recoverDamage(err *error) {
 	switch p := recover().(type) {
 	case nil:
-	case damage:
+	case damage.Found:
 		*err = fmt.Errorf("%w: %s", ErrDamaged, string(p))
 	default:
 		*err = fmt.Errorf("%w: a page of the state store can't be read: %v", ErrDamaged, p)

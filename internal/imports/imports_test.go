@@ -15,6 +15,7 @@ import (
 // own folder.
 var floors = [][]string{
 	{"secret", "kms", "iam"},
+	{"damage"},
 	{"fsm"},
 	{"cluster"},
 	{"serving"},
@@ -22,7 +23,7 @@ var floors = [][]string{
 	{"replication"},
 	{"httpapi"},
 	{"node"},
-	{"cmd"},
+	{"cmd", "e2e"},
 }
 
 // impure is what reaches disks and networks; the pure core must not import it.
