@@ -39,17 +39,17 @@ func token() *string { return aws.String(uuid.NewString()) }
 
 func create(t *testing.T, c *client, name, value string) *secretsmanager.CreateSecretOutput {
 	t.Helper()
-	return must[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: &value}))
+	return must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: &value}))(t)
 }
 
 func get(t *testing.T, c *client, in secretsmanager.GetSecretValueInput) *secretsmanager.GetSecretValueOutput {
 	t.Helper()
-	return must[*secretsmanager.GetSecretValueOutput](t)(c.GetSecretValue(t.Context(), &in))
+	return must(c.GetSecretValue(t.Context(), &in))(t)
 }
 
 func put(t *testing.T, c *client, in secretsmanager.PutSecretValueInput) *secretsmanager.PutSecretValueOutput {
 	t.Helper()
-	return must[*secretsmanager.PutSecretValueOutput](t)(c.PutSecretValue(t.Context(), &in))
+	return must(c.PutSecretValue(t.Context(), &in))(t)
 }
 
 // TestAPI drives every operation with the SDK through a load balancer before three nodes, so that each
@@ -84,9 +84,9 @@ func TestAPI(t *testing.T) {
 
 func testCreateGet(t *testing.T, c *client) {
 	tok := token()
-	out := must[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+	out := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
 		Name: aws.String("cg/text"), SecretString: aws.String("päss\u0000\n\"<>&\u2028"), ClientRequestToken: tok, KmsKeyId: aws.String("alias/aws/secretsmanager"),
-	}))
+	}))(t)
 	if !strings.HasPrefix(*out.ARN, "arn:aws:secretsmanager:us-east-1:123456789012:secret:cg/text-") || *out.VersionId != *tok || *out.Name != "cg/text" {
 		t.Errorf("created %+v", out)
 	}
@@ -100,7 +100,7 @@ func testCreateGet(t *testing.T, c *client) {
 	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: aws.String("cg/binary")}); !slices.Equal(got.SecretBinary, binary) || got.SecretString != nil {
 		t.Errorf("got %+v", got)
 	}
-	empty := must[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("cg/none")}))
+	empty := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("cg/none")}))(t)
 	if empty.VersionId != nil {
 		t.Errorf("a secret without a value has version %s", *empty.VersionId)
 	}
@@ -208,8 +208,8 @@ func testVersions(t *testing.T, c *client) {
 
 func testIdempotency(t *testing.T, c *client) {
 	id, tok := aws.String("id/em"), token()
-	first := must[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))
-	again := must[*secretsmanager.CreateSecretOutput](t)(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))
+	first := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
+	again := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
 	if *first.ARN != *again.ARN || *again.VersionId != *tok {
 		t.Errorf("the same request again answered %v, at first %v", again, first)
 	}
@@ -235,16 +235,16 @@ func testIdempotency(t *testing.T, c *client) {
 func testUpdate(t *testing.T, c *client) {
 	id := aws.String("up/date")
 	create(t, c, *id, "1")
-	out := must[*secretsmanager.UpdateSecretOutput](t)(c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, Description: aws.String("words")}))
+	out := must(c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, Description: aws.String("words")}))(t)
 	if out.VersionId != nil {
 		t.Error("an update without a value made a version")
 	}
-	out = must[*secretsmanager.UpdateSecretOutput](t)(c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, SecretBinary: []byte("2")}))
+	out = must(c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, SecretBinary: []byte("2")}))(t)
 	got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id})
 	if *got.VersionId != *out.VersionId || string(got.SecretBinary) != "2" {
 		t.Errorf("got %+v", got)
 	}
-	if d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id})); *d.Description != "words" {
+	if d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t); *d.Description != "words" {
 		t.Errorf("description %q", *d.Description)
 	}
 	_, err := c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: aws.String("alias/none")})
@@ -265,7 +265,7 @@ func testVersionStages(t *testing.T, c *client) {
 	wantCode(t, move("x", nil, nil), "InvalidParameterException", "")
 	wantCode(t, move("x", nil, token()), "ResourceNotFoundException", "VersionId")
 	noError(t, move("AWSCURRENT", v1, v2))
-	d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))
+	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 	if diff := cmp.Diff(map[string][]string{*v1: {"AWSPREVIOUS"}, *v2: {"AWSCURRENT", "AWSPENDING"}}, d.VersionIdsToStages); diff != "" {
 		t.Error(diff)
 	}
@@ -273,7 +273,7 @@ func testVersionStages(t *testing.T, c *client) {
 	noError(t, move("mine", v1, v2))
 	noError(t, move("mine", v2, nil))
 	noError(t, move("AWSPENDING", v2, nil))
-	d = must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))
+	d = must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 	if diff := cmp.Diff(map[string][]string{*v1: {"AWSPREVIOUS"}, *v2: {"AWSCURRENT"}}, d.VersionIdsToStages); diff != "" {
 		t.Error(diff)
 	}
@@ -286,7 +286,7 @@ func testVersionStages(t *testing.T, c *client) {
 func testDescribe(t *testing.T, c *client) {
 	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("de/bare")})
 	noError(t, err)
-	d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("de/bare")}))
+	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("de/bare")}))(t)
 	if d.Description != nil || d.KmsKeyId != nil || d.Tags != nil || d.VersionIdsToStages != nil || d.DeletedDate != nil || d.LastAccessedDate != nil || d.ReplicationStatus != nil || d.RotationEnabled != nil || d.CreatedDate == nil || d.LastChangedDate == nil {
 		t.Errorf("members that were never set are there: %+v", d)
 	}
@@ -307,7 +307,7 @@ func testDeletion(t *testing.T, c *client) {
 			wantCode(t, err, "InvalidParameterException", "")
 		}
 	}
-	del := must[*secretsmanager.DeleteSecretOutput](t)(c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: id, RecoveryWindowInDays: aws.Int64(7)}))
+	del := must(c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: id, RecoveryWindowInDays: aws.Int64(7)}))(t)
 	if left := time.Until(*del.DeletionDate); left < 167*time.Hour || left > 169*time.Hour {
 		t.Errorf("deletion in %v", left)
 	}
@@ -322,7 +322,7 @@ func testDeletion(t *testing.T, c *client) {
 	wantCode(t, err, "InvalidRequestException", marked)
 	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: id})
 	wantCode(t, err, "InvalidRequestException", marked)
-	if d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(s, &secretsmanager.DescribeSecretInput{SecretId: id})); d.DeletedDate == nil {
+	if d := must(c.DescribeSecret(s, &secretsmanager.DescribeSecretInput{SecretId: id}))(t); d.DeletedDate == nil {
 		t.Error("no DeletedDate")
 	}
 	_, err = c.RestoreSecret(s, &secretsmanager.RestoreSecretInput{SecretId: id})
@@ -355,7 +355,7 @@ func testTags(t *testing.T, c *client) {
 		return err
 	}
 	keys := func() []string {
-		d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))
+		d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 		if d.Tags == nil {
 			return nil
 		}
@@ -390,12 +390,12 @@ func testTags(t *testing.T, c *client) {
 func testPolicies(t *testing.T, c *client) {
 	id := create(t, c, "po/licy", "v").ARN
 	policy := `{"Version":"2012-10-17","Statement":[{"Sid":"a","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"secretsmanager:GetSecretValue","Resource":"*","Condition":{"StringEquals":{"aws:x":["y"]}}}]}`
-	if out := must[*secretsmanager.GetResourcePolicyOutput](t)(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id})); out.ResourcePolicy != nil {
+	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
 		t.Error("a policy that was never put")
 	}
 	_, err := c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: id, ResourcePolicy: &policy})
 	noError(t, err)
-	if out := must[*secretsmanager.GetResourcePolicyOutput](t)(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id})); *out.ResourcePolicy != policy {
+	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); *out.ResourcePolicy != policy {
 		t.Errorf("got %s", *out.ResourcePolicy)
 	}
 	public := `{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}`
@@ -411,7 +411,7 @@ func testPolicies(t *testing.T, c *client) {
 	}
 	_, err = c.DeleteResourcePolicy(t.Context(), &secretsmanager.DeleteResourcePolicyInput{SecretId: id})
 	noError(t, err)
-	if out := must[*secretsmanager.GetResourcePolicyOutput](t)(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id})); out.ResourcePolicy != nil {
+	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
 		t.Error("the policy is still there")
 	}
 }
@@ -435,7 +435,7 @@ func testLists(t *testing.T, c *client) {
 		in.Filters = append([]types.Filter{ours}, in.Filters...)
 		names := []string{}
 		for {
-			out := must[*secretsmanager.ListSecretsOutput](t)(c.ListSecrets(s, &in))
+			out := must(c.ListSecrets(s, &in))(t)
 			for _, e := range out.SecretList {
 				names = append(names, strings.TrimPrefix(*e.Name, "li/"))
 			}
@@ -487,7 +487,7 @@ func testLists(t *testing.T, c *client) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	page := must[*secretsmanager.ListSecretsOutput](t)(c.ListSecrets(s, &secretsmanager.ListSecretsInput{Filters: []types.Filter{ours}, MaxResults: aws.Int32(3)}))
+	page := must(c.ListSecrets(s, &secretsmanager.ListSecretsInput{Filters: []types.Filter{ours}, MaxResults: aws.Int32(3)}))(t)
 	for name, in := range map[string]secretsmanager.ListSecretsInput{
 		"another query": {NextToken: page.NextToken, MaxResults: aws.Int32(3)},
 		"another order": {NextToken: page.NextToken, Filters: []types.Filter{ours}, SortOrder: "desc"},
@@ -514,7 +514,7 @@ func testVersionLists(t *testing.T, c *client) {
 	list := func(deprecated bool) (entries []types.SecretVersionsListEntry) {
 		in := &secretsmanager.ListSecretVersionIdsInput{SecretId: out.ARN, MaxResults: aws.Int32(2), IncludeDeprecated: &deprecated}
 		for {
-			page := must[*secretsmanager.ListSecretVersionIdsOutput](t)(c.ListSecretVersionIds(t.Context(), in))
+			page := must(c.ListSecretVersionIds(t.Context(), in))(t)
 			entries = append(entries, page.Versions...)
 			if page.NextToken == nil {
 				return entries
@@ -542,7 +542,7 @@ func testVersionLists(t *testing.T, c *client) {
 
 func testBatch(t *testing.T, c *client) {
 	a, b := create(t, c, "ba/a", "va"), create(t, c, "ba/b", "vb")
-	out := must[*secretsmanager.BatchGetSecretValueOutput](t)(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*a.ARN, "ba/none", "ba/b"}}))
+	out := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*a.ARN, "ba/none", "ba/b"}}))(t)
 	if len(out.SecretValues) != 2 || *out.SecretValues[0].SecretString != "va" || *out.SecretValues[1].VersionId != *b.VersionId {
 		t.Errorf("values %+v", out.SecretValues)
 	}
@@ -550,8 +550,8 @@ func testBatch(t *testing.T, c *client) {
 		t.Errorf("errors %+v", out.Errors)
 	}
 	filters := []types.Filter{{Key: "name", Values: []string{"ba/"}}}
-	page := must[*secretsmanager.BatchGetSecretValueOutput](t)(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1)}))
-	next := must[*secretsmanager.BatchGetSecretValueOutput](t)(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1), NextToken: page.NextToken}))
+	page := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1)}))(t)
+	next := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1), NextToken: page.NextToken}))(t)
 	if len(page.SecretValues) != 1 || len(next.SecretValues) != 1 || *next.SecretValues[0].Name != "ba/b" {
 		t.Errorf("pages %+v and %+v", page.SecretValues, next.SecretValues)
 	}
@@ -571,10 +571,10 @@ func testPasswords(t *testing.T, c *client) {
 		}
 		return *out.RandomPassword, nil
 	}
-	if p := must[string](t)(draw(secretsmanager.GetRandomPasswordInput{})); len(p) != 32 {
+	if p := must(draw(secretsmanager.GetRandomPasswordInput{}))(t); len(p) != 32 {
 		t.Errorf("%d characters", len(p))
 	}
-	p := must[string](t)(draw(secretsmanager.GetRandomPasswordInput{PasswordLength: aws.Int64(4096), ExcludePunctuation: aws.Bool(true), ExcludeCharacters: aws.String("abc0")}))
+	p := must(draw(secretsmanager.GetRandomPasswordInput{PasswordLength: aws.Int64(4096), ExcludePunctuation: aws.Bool(true), ExcludeCharacters: aws.String("abc0")}))(t)
 	if len(p) != 4096 || strings.ContainsAny(p, "abc0!-") {
 		t.Error("the password has excluded characters")
 	}
@@ -666,7 +666,7 @@ func testConcurrentLabels(t *testing.T, c *client) {
 	for range writers {
 		noError(t, <-done)
 	}
-	d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))
+	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 	labels := map[string]int{}
 	for _, stages := range d.VersionIdsToStages {
 		for _, s := range stages {
@@ -676,7 +676,7 @@ func testConcurrentLabels(t *testing.T, c *client) {
 	if diff := cmp.Diff(map[string]int{"AWSCURRENT": 1, "AWSPREVIOUS": 1}, labels); diff != "" {
 		t.Error(diff)
 	}
-	v := must[*secretsmanager.ListSecretVersionIdsOutput](t)(c.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: id, IncludeDeprecated: aws.Bool(true)}))
+	v := must(c.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: id, IncludeDeprecated: aws.Bool(true)}))(t)
 	if len(v.Versions) != writers*each+1 {
 		t.Errorf("%d versions of %d acknowledged", len(v.Versions), writers*each+1)
 	}

@@ -127,7 +127,7 @@ func search(t *testing.T, dir string, needles [][]byte) (searched int) {
 func TestKeyCanary(t *testing.T) {
 	c := startCluster(t, 3)
 	k := c.BalancedKMS()
-	root := must[[]byte](t)(base64.StdEncoding.DecodeString(strings.TrimSpace(string(must[[]byte](t)(os.ReadFile(filepath.Join(c.Dir, "root-key")))))))
+	root := must(base64.StdEncoding.DecodeString(strings.TrimSpace(string(must(os.ReadFile(filepath.Join(c.Dir, "root-key")))(t)))))(t)
 	keys := [][]byte{root}
 	for _, spec := range []kmstypes.KeySpec{kmstypes.KeySpecSymmetricDefault, kmstypes.KeySpecHmac512} {
 		in := kms.CreateKeyInput{Origin: kmstypes.OriginTypeExternal, KeySpec: spec}
@@ -135,9 +135,9 @@ func TestKeyCanary(t *testing.T) {
 			in.KeyUsage = kmstypes.KeyUsageTypeGenerateVerifyMac
 		}
 		key := newKey(t, k, in)
-		p := must[*kms.GetParametersForImportOutput](t)(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{
+		p := must(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{
 			KeyId: key.KeyId, WrappingAlgorithm: kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, WrappingKeySpec: kmstypes.WrappingKeySpecRsa2048,
-		}))
+		}))(t)
 		material := make([]byte, map[kmstypes.KeySpec]int{kmstypes.KeySpecSymmetricDefault: 32, kmstypes.KeySpecHmac512: 64}[spec])
 		rand.Read(material)
 		_, err := k.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{
@@ -149,10 +149,10 @@ func TestKeyCanary(t *testing.T) {
 		if spec == kmstypes.KeySpecHmac512 {
 			continue
 		}
-		made := must[*kms.GenerateDataKeyOutput](t)(k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))
+		made := must(k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))(t)
 		plain := make([]byte, 40)
 		rand.Read(plain)
-		sealed := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: plain}))
+		sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: plain}))(t)
 		_, err = k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 		noError(t, err)
 		_, err = c.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretBinary: plain, KmsKeyId: key.KeyId})
@@ -170,7 +170,7 @@ func TestKeyCanary(t *testing.T) {
 		needles = append(needles, part, []byte(hex.EncodeToString(part)), []byte(base64.StdEncoding.EncodeToString(key[:15])))
 	}
 	searched := search(t, c.Dir, needles)
-	if searched < 20 || !found(needles, must[[]byte](t)(os.ReadFile(filepath.Join(c.Dir, "root-key")))) {
+	if searched < 20 || !found(needles, must(os.ReadFile(filepath.Join(c.Dir, "root-key")))(t)) {
 		t.Errorf("the search of %d files does not find what it must", searched)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // flip changes one byte of a row's value that contains part, in a bucket of a bbolt file.
 func flip(t *testing.T, file, bucket string, part []byte) {
 	t.Helper()
-	db := must[*bbolt.DB](t)(bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second}))
+	db := must(bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second}))(t)
 	defer db.Close()
 	noError(t, db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucket))
@@ -75,7 +75,7 @@ func TestDamageIsFoundAndRebuilt(t *testing.T) {
 			if code := n.Wait(); code == 0 {
 				t.Error("the node ended as if nothing were wrong")
 			}
-			what := must[[]byte](t)(os.ReadFile(filepath.Join(n.Data, "DAMAGED")))
+			what := must(os.ReadFile(filepath.Join(n.Data, "DAMAGED")))(t)
 			if !strings.Contains(string(what), "checksum") {
 				t.Errorf("the mark does not say what is damaged: %s", what)
 			}
@@ -103,7 +103,7 @@ func TestDigestsTellWhichNodeDiffers(t *testing.T) {
 	n := c.Nodes[2]
 	n.Stop()
 	file := filepath.Join(n.Data, "state.db")
-	db := must[*bbolt.DB](t)(bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second}))
+	db := must(bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second}))(t)
 	noError(t, db.Update(func(tx *bbolt.Tx) error { // a state row of an older or newer file: right by itself
 		row := tx.Bucket([]byte("meta")).Get([]byte("state"))
 		return tx.Bucket([]byte("meta")).Put([]byte("state"), stateRowWithOtherDigest(row))
@@ -139,7 +139,7 @@ func TestSnapshotRestore(t *testing.T) {
 	}
 	put(t, c.Balanced(), secretsmanager.PutSecretValueInput{SecretId: aws.String("kept"), SecretString: aws.String("v2")})
 
-	whole := must[[]byte](t)(os.ReadFile(file))
+	whole := must(os.ReadFile(file))(t)
 	damaged := filepath.Join(c.Dir, "damaged")
 	for _, at := range []int{0, 20, len(whole) / 2, len(whole) - 60, len(whole) - 1} {
 		b := bytes.Clone(whole)

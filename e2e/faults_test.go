@@ -30,7 +30,7 @@ func TestFaults(t *testing.T) {
 	w := startWorkload(t, c)
 	w.progress()
 	for range 2 {
-		leader := must[*testcluster.Node](t)(c.Leader(ctx(t, time.Minute)))
+		leader := must(c.Leader(ctx(t, time.Minute)))(t)
 		t.Logf("kill the leader %s", leader.ID)
 		leader.Kill()
 		w.progress()
@@ -38,7 +38,7 @@ func TestFaults(t *testing.T) {
 		noError(t, leader.AwaitReady(ctx(t, time.Minute)))
 		w.progress()
 	}
-	leader := must[*testcluster.Node](t)(c.Leader(ctx(t, time.Minute)))
+	leader := must(c.Leader(ctx(t, time.Minute)))(t)
 	for _, n := range c.Nodes {
 		t.Logf("pause %s, leader is %s", n.ID, leader.ID)
 		n.Signal(syscall.SIGSTOP)
@@ -187,7 +187,7 @@ func TestNodeReplaced(t *testing.T) {
 	w.progress()
 	dead := c.Nodes[2]
 	dead.Kill()
-	fresh := must[*testcluster.Node](t)(c.Add())
+	fresh := must(c.Add())(t)
 	noError(t, fresh.Start())
 	noError(t, fresh.AwaitReady(ctx(t, time.Minute)))
 	out, err := c.Nodes[0].Operate(t.Context(), "cluster", "remove", dead.ID)

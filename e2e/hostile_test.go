@@ -72,11 +72,11 @@ func TestUnauthenticated(t *testing.T) {
 	c := startCluster(t, 1)
 	n := c.Nodes[0]
 	post := func(header http.Header) string {
-		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/", strings.NewReader(`{"SecretId":"x"}`)))
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/", strings.NewReader(`{"SecretId":"x"}`)))(t)
 		req.Header = header
-		resp := must[*http.Response](t)(http.DefaultClient.Do(req))
+		resp := must(http.DefaultClient.Do(req))(t)
 		defer resp.Body.Close()
-		b := must[[]byte](t)(io.ReadAll(resp.Body))
+		b := must(io.ReadAll(resp.Body))(t)
 		if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("X-Amzn-Requestid") == "" || resp.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
 			t.Errorf("status %d, header %v", resp.StatusCode, resp.Header)
 		}
@@ -117,7 +117,7 @@ func TestPresigned(t *testing.T) {
 	const body = `{"SecretId":"presigned"}`
 	sum := sha256.Sum256([]byte(body))
 	for _, hoist := range []bool{true, false} {
-		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/?X-Amz-Expires=60", strings.NewReader(body)))
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/?X-Amz-Expires=60", strings.NewReader(body)))(t)
 		req.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
 		signed, header, err := v4.NewSigner().PresignHTTP(t.Context(), aws.Credentials{AccessKeyID: c.Credentials.AccessKeyID, SecretAccessKey: c.Credentials.SecretAccessKey},
 			req, hex.EncodeToString(sum[:]), "secretsmanager", testcluster.Region, time.Now(), func(o *v4.SignerOptions) { o.DisableHeaderHoisting = !hoist })
@@ -127,10 +127,10 @@ func TestPresigned(t *testing.T) {
 			if altered {
 				to = strings.Replace(to, "X-Amz-Expires=60", "X-Amz-Expires=61", 1)
 			}
-			req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, to, strings.NewReader(body)))
+			req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, to, strings.NewReader(body)))(t)
 			req.Header = header.Clone()
-			resp := must[*http.Response](t)(http.DefaultClient.Do(req))
-			answer := must[[]byte](t)(io.ReadAll(resp.Body))
+			resp := must(http.DefaultClient.Do(req))(t)
+			answer := must(io.ReadAll(resp.Body))(t)
 			_ = resp.Body.Close()
 			if (resp.StatusCode == http.StatusOK) == altered {
 				t.Errorf("hoisted %v, altered %v: %d %s", hoist, altered, resp.StatusCode, answer)
@@ -146,9 +146,9 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	addr := strings.TrimPrefix(n.Endpoint, "http://")
 	var conns []net.Conn
 	for range 200 {
-		conn := must[net.Conn](t)(net.Dial("tcp", addr))
+		conn := must(net.Dial("tcp", addr))(t)
 		defer conn.Close()
-		_ = must[int](t)(conn.Write([]byte("POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ")))
+		_ = must(conn.Write([]byte("POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ")))(t)
 		conns = append(conns, conn)
 	}
 	create(t, n.Client(), "meanwhile", "v")

@@ -33,7 +33,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	load := func(ca, name string, id pki.Identity) *pki.Credentials {
 		out := filepath.Join(dir, name)
 		noError(t, pki.Issue(ca, out, id, time.Now()))
-		return must[*pki.Credentials](t)(pki.Load(filepath.Join(out, pki.CAFile), filepath.Join(out, pki.CertFile), filepath.Join(out, pki.KeyFile)))
+		return must(pki.Load(filepath.Join(out, pki.CAFile), filepath.Join(out, pki.CertFile), filepath.Join(out, pki.KeyFile)))(t)
 	}
 	ours := filepath.Join(c.Dir, "ca")
 	right := load(ours, "right", pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: "n9"})
@@ -74,8 +74,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	call := func(who *pki.Credentials, method, path string) int {
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: who.Client(who.Identity.Region, "", "http/1.1")}}
 		defer client.CloseIdleConnections()
-		req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, "https://"+n.PeerAddr()+path, nil))
-		resp := must[*http.Response](t)(client.Do(req))
+		req := must(http.NewRequestWithContext(t.Context(), method, "https://"+n.PeerAddr()+path, nil))(t)
+		resp := must(client.Do(req))(t)
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
@@ -105,7 +105,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	if out, err := n.Operate(t.Context(), "cluster", "members"); err != nil || wantMembers(out, map[string]bool{"n1": true}) != nil {
 		t.Errorf("members: %v %s", err, out)
 	}
-	log := must[[]byte](t)(os.ReadFile(n.Log))
+	log := must(os.ReadFile(n.Log))(t)
 	if !strings.Contains(string(log), "decrypt") {
 		t.Error("the gossip port did not refuse what it could not decrypt")
 	}
@@ -119,19 +119,19 @@ func TestWrongRootKeyIsRefused(t *testing.T) {
 	n := c.Nodes[0]
 	create(t, n.Client(), "x", "v")
 	n.Stop()
-	before := must[[]byte](t)(os.ReadFile(filepath.Join(n.Data, "state.db")))
+	before := must(os.ReadFile(filepath.Join(n.Data, "state.db")))(t)
 	n.UseRootKeyOf(other)
 	noError(t, n.Start())
 	if code := n.Wait(); code == 0 || !strings.Contains(n.LogTail(), "root key is not the one") {
 		t.Errorf("exit code %d: %s", code, n.LogTail())
 	}
-	if after := must[[]byte](t)(os.ReadFile(filepath.Join(n.Data, "state.db"))); string(before) != string(after) {
+	if after := must(os.ReadFile(filepath.Join(n.Data, "state.db")))(t); string(before) != string(after) {
 		t.Error("the state was touched")
 	}
 	n.UseRootKeyOf(c)
 	noError(t, n.Start())
 	noError(t, n.AwaitReady(ctx(t, time.Minute)))
-	late := must[*testcluster.Node](t)(c.Add())
+	late := must(c.Add())(t)
 	late.UseRootKeyOf(other)
 	noError(t, late.Start())
 	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "the refusal", func() error {
@@ -147,10 +147,10 @@ func TestCertificateIsReloaded(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	write := func(serial int64) {
-		k := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
 		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-		der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))
-		pkcs := must[[]byte](t)(x509.MarshalPKCS8PrivateKey(k))
+		der := must(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))(t)
+		pkcs := must(x509.MarshalPKCS8PrivateKey(k))(t)
 		noError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs}), 0o600))
 		noError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 	}
@@ -186,7 +186,7 @@ func TestPeerCertificateIsReplaced(t *testing.T) {
 			noError(t, os.Rename(filepath.Join(dir, name), filepath.Join(c.Dir, n.ID, name)))
 		}
 	}
-	operator := must[*pki.Credentials](t)(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile), filepath.Join(c.Dir, "operator", pki.KeyFile)))
+	operator := must(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile), filepath.Join(c.Dir, "operator", pki.KeyFile)))(t)
 	serial := func(n *testcluster.Node) string {
 		t.Helper()
 		conn, err := tls.Dial("tcp", n.PeerAddr(), operator.Client(operator.Identity.Region, n.ID, "http/1.1"))

@@ -53,7 +53,7 @@ func TestKMS(t *testing.T) {
 
 func newKey(t *testing.T, k *kms.Client, in kms.CreateKeyInput) *types.KeyMetadata {
 	t.Helper()
-	return must[*kms.CreateKeyOutput](t)(k.CreateKey(t.Context(), &in)).KeyMetadata
+	return must(k.CreateKey(t.Context(), &in))(t).KeyMetadata
 }
 
 func testDescribeKey(t *testing.T, k *kms.Client) {
@@ -66,7 +66,7 @@ func testDescribeKey(t *testing.T, k *kms.Client) {
 	_, err := k.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{KeyId: made.Arn, Description: aws.String("other words")})
 	noError(t, err)
 	for _, id := range []*string{made.KeyId, made.Arn} {
-		got := must[*kms.DescribeKeyOutput](t)(k.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id})).KeyMetadata
+		got := must(k.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id}))(t).KeyMetadata
 		if *got.Description != "other words" || *got.Arn != *made.Arn {
 			t.Errorf("got %+v", got)
 		}
@@ -108,11 +108,11 @@ func testRefusedSpecs(t *testing.T, k *kms.Client) {
 func testEncrypt(t *testing.T, k *kms.Client) {
 	key, other := newKey(t, k, kms.CreateKeyInput{}), newKey(t, k, kms.CreateKeyInput{})
 	bound := map[string]string{"purpose": "test", "ü": ""}
-	sealed := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("plain"), EncryptionContext: bound}))
+	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("plain"), EncryptionContext: bound}))(t)
 	if *sealed.KeyId != *key.Arn || bytes.Contains(sealed.CiphertextBlob, []byte("plain")) {
 		t.Errorf("encrypted %+v", sealed)
 	}
-	opened := must[*kms.DecryptOutput](t)(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: bound}))
+	opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: bound}))(t)
 	if string(opened.Plaintext) != "plain" || *opened.KeyId != *key.Arn || *opened.KeyMaterialId != *key.CurrentKeyMaterialId {
 		t.Errorf("decrypted %+v", opened)
 	}
@@ -133,13 +133,13 @@ func testEncrypt(t *testing.T, k *kms.Client) {
 	_, err := k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: make([]byte, 4097)})
 	wantCode(t, err, "ValidationException", "4096")
 
-	moved := must[*kms.ReEncryptOutput](t)(k.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+	moved := must(k.ReEncrypt(t.Context(), &kms.ReEncryptInput{
 		CiphertextBlob: sealed.CiphertextBlob, SourceEncryptionContext: bound, DestinationKeyId: other.Arn, DestinationEncryptionContext: map[string]string{"new": "context"},
-	}))
+	}))(t)
 	if *moved.SourceKeyId != *key.Arn || *moved.KeyId != *other.Arn {
 		t.Errorf("re-encrypted %+v", moved)
 	}
-	again := must[*kms.DecryptOutput](t)(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: moved.CiphertextBlob, EncryptionContext: map[string]string{"new": "context"}}))
+	again := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: moved.CiphertextBlob, EncryptionContext: map[string]string{"new": "context"}}))(t)
 	if string(again.Plaintext) != "plain" || *again.KeyId != *other.Arn {
 		t.Errorf("decrypted %+v", again)
 	}
@@ -152,19 +152,19 @@ func testDataKeys(t *testing.T, k *kms.Client) {
 		size int
 	}{{kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes256}, 32}, {kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes128}, 16}, {kms.GenerateDataKeyInput{NumberOfBytes: aws.Int32(1024)}, 1024}} {
 		test.in.KeyId = key.KeyId
-		made := must[*kms.GenerateDataKeyOutput](t)(k.GenerateDataKey(t.Context(), &test.in))
-		opened := must[*kms.DecryptOutput](t)(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}))
+		made := must(k.GenerateDataKey(t.Context(), &test.in))(t)
+		opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}))(t)
 		if len(made.Plaintext) != test.size || !bytes.Equal(made.Plaintext, opened.Plaintext) {
 			t.Errorf("a data key of %d bytes, decrypted to %d", len(made.Plaintext), len(opened.Plaintext))
 		}
 	}
-	without := must[*kms.GenerateDataKeyWithoutPlaintextOutput](t)(k.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: key.KeyId, KeySpec: types.DataKeySpecAes256}))
-	if opened := must[*kms.DecryptOutput](t)(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: without.CiphertextBlob})); len(opened.Plaintext) != 32 || bytes.Equal(opened.Plaintext, make([]byte, 32)) {
+	without := must(k.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: key.KeyId, KeySpec: types.DataKeySpecAes256}))(t)
+	if opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: without.CiphertextBlob}))(t); len(opened.Plaintext) != 32 || bytes.Equal(opened.Plaintext, make([]byte, 32)) {
 		t.Error("the data key is not what was encrypted")
 	}
 	_, err := k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId})
 	wantCode(t, err, "ValidationException", "either number of bytes or key spec")
-	random := must[*kms.GenerateRandomOutput](t)(k.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(100)}))
+	random := must(k.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(100)}))(t)
 	if len(random.Plaintext) != 100 || bytes.Equal(random.Plaintext, make([]byte, 100)) {
 		t.Error("no random bytes")
 	}
@@ -179,11 +179,11 @@ func testMacs(t *testing.T, k *kms.Client) {
 		types.KeySpecHmac384: {types.MacAlgorithmSpecHmacSha384, 48}, types.KeySpecHmac512: {types.MacAlgorithmSpecHmacSha512, 64},
 	} {
 		key := newKey(t, k, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
-		made := must[*kms.GenerateMacOutput](t)(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm}))
+		made := must(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm}))(t)
 		if len(made.Mac) != test.size || len(key.MacAlgorithms) != 1 || key.MacAlgorithms[0] != test.algorithm {
 			t.Errorf("%s: a MAC of %d bytes, %+v", spec, len(made.Mac), key)
 		}
-		verified := must[*kms.VerifyMacOutput](t)(k.VerifyMac(t.Context(), &kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm, Mac: made.Mac}))
+		verified := must(k.VerifyMac(t.Context(), &kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm, Mac: made.Mac}))(t)
 		if !verified.MacValid {
 			t.Error("the MAC is not valid")
 		}
@@ -211,7 +211,7 @@ func testAliases(t *testing.T, k *kms.Client) {
 	wantCode(t, create(aws.String("alias/x"), name), "NotFoundException", "Invalid keyId")
 	of := func(target string) []string {
 		var names []string
-		for _, a := range must[*kms.ListAliasesOutput](t)(k.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: &target})).Aliases {
+		for _, a := range must(k.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: &target}))(t).Aliases {
 			names = append(names, *a.AliasName)
 		}
 		return names
@@ -222,7 +222,7 @@ func testAliases(t *testing.T, k *kms.Client) {
 	_, err := k.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: name, TargetKeyId: two.Arn})
 	noError(t, err)
 	for _, id := range []string{*name, "arn:aws:kms:us-east-1:123456789012:" + *name} {
-		if got := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})); *got.KeyId != *two.Arn {
+		if got := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t); *got.KeyId != *two.Arn {
 			t.Errorf("%s is %s", id, *got.KeyId)
 		}
 	}
@@ -240,7 +240,7 @@ func testAliases(t *testing.T, k *kms.Client) {
 func testKeyPolicies(t *testing.T, k *kms.Client) {
 	key := newKey(t, k, kms.CreateKeyInput{})
 	get := func() string {
-		return *must[*kms.GetKeyPolicyOutput](t)(k.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: key.KeyId})).Policy
+		return *must(k.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: key.KeyId}))(t).Policy
 	}
 	if !strings.Contains(get(), "arn:aws:iam::123456789012:root") {
 		t.Errorf("the default policy is %s", get())
@@ -255,7 +255,7 @@ func testKeyPolicies(t *testing.T, k *kms.Client) {
 	wantCode(t, err, "MalformedPolicyDocumentException", "")
 	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: aws.String(policy + strings.Repeat(" ", 32<<10))})
 	wantCode(t, err, "LimitExceededException", "")
-	if names := must[*kms.ListKeyPoliciesOutput](t)(k.ListKeyPolicies(t.Context(), &kms.ListKeyPoliciesInput{KeyId: key.KeyId})).PolicyNames; len(names) != 1 || names[0] != "default" {
+	if names := must(k.ListKeyPolicies(t.Context(), &kms.ListKeyPoliciesInput{KeyId: key.KeyId}))(t).PolicyNames; len(names) != 1 || names[0] != "default" {
 		t.Errorf("policies %v", names)
 	}
 }
@@ -276,7 +276,7 @@ func testKeyTags(t *testing.T, k *kms.Client) {
 	seen := 0
 	pages := kms.NewListResourceTagsPaginator(k, &kms.ListResourceTagsInput{KeyId: key.KeyId, Limit: aws.Int32(20)})
 	for pages.HasMorePages() {
-		seen += len(must[*kms.ListResourceTagsOutput](t)(pages.NextPage(t.Context())).Tags)
+		seen += len(must(pages.NextPage(t.Context()))(t).Tags)
 	}
 	if seen != 49 {
 		t.Errorf("%d tags", seen)
@@ -287,7 +287,7 @@ func testRotation(t *testing.T, k *kms.Client) {
 	key := newKey(t, k, kms.CreateKeyInput{})
 	_, err := k.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: key.KeyId, RotationPeriodInDays: aws.Int32(90)})
 	noError(t, err)
-	status := must[*kms.GetKeyRotationStatusOutput](t)(k.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: key.KeyId}))
+	status := must(k.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: key.KeyId}))(t)
 	if in := time.Until(aws.ToTime(status.NextRotationDate)); !status.KeyRotationEnabled || *status.RotationPeriodInDays != 90 || in < 89*24*time.Hour || in > 91*24*time.Hour {
 		t.Errorf("status %+v", status)
 	}
@@ -298,7 +298,7 @@ func testRotation(t *testing.T, k *kms.Client) {
 
 	var sealed [][]byte
 	encrypt := func() {
-		sealed = append(sealed, must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})).CiphertextBlob)
+		sealed = append(sealed, must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob)
 	}
 	encrypt()
 	for range 25 {
@@ -310,7 +310,7 @@ func testRotation(t *testing.T, k *kms.Client) {
 	wantCode(t, err, "LimitExceededException", "25")
 	materials := map[string]bool{}
 	for _, c := range sealed {
-		materials[*must[*kms.DecryptOutput](t)(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: c})).KeyMaterialId] = true
+		materials[*must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: c}))(t).KeyMaterialId] = true
 	}
 	if len(materials) != 26 {
 		t.Errorf("26 ciphertexts are of %d materials", len(materials))
@@ -318,7 +318,7 @@ func testRotation(t *testing.T, k *kms.Client) {
 	rotations := 0
 	pages := kms.NewListKeyRotationsPaginator(k, &kms.ListKeyRotationsInput{KeyId: key.KeyId, Limit: aws.Int32(10)})
 	for pages.HasMorePages() {
-		for _, r := range must[*kms.ListKeyRotationsOutput](t)(pages.NextPage(t.Context())).Rotations {
+		for _, r := range must(pages.NextPage(t.Context()))(t).Rotations {
 			rotations++
 			if r.RotationType != types.RotationTypeOnDemand || r.RotationDate == nil || !materials[*r.KeyMaterialId] {
 				t.Errorf("rotation %+v", r)
@@ -351,7 +351,7 @@ func wrapPadded(t *testing.T, kek, plain []byte) []byte {
 // wrapFor encrypts key material as a user would who imports it.
 func wrapFor(t *testing.T, p *kms.GetParametersForImportOutput, algorithm types.AlgorithmSpec, material []byte) []byte {
 	t.Helper()
-	parsed := must[any](t)(x509.ParsePKIXPublicKey(p.PublicKey))
+	parsed := must(x509.ParsePKIXPublicKey(p.PublicKey))(t)
 	public := parsed.(*rsa.PublicKey)
 	digest := hash.Hash(sha256.New())
 	if strings.HasSuffix(string(algorithm), "SHA_1") {
@@ -360,13 +360,13 @@ func wrapFor(t *testing.T, p *kms.GetParametersForImportOutput, algorithm types.
 	switch {
 	case algorithm == types.AlgorithmSpecRsaesPkcs1V15:
 		//lint:ignore SA1019 one of the API's algorithms
-		return must[[]byte](t)(rsa.EncryptPKCS1v15(rand.Reader, public, material))
+		return must(rsa.EncryptPKCS1v15(rand.Reader, public, material))(t)
 	case strings.HasPrefix(string(algorithm), "RSA_AES"):
 		kek := make([]byte, 32)
 		rand.Read(kek)
-		return append(must[[]byte](t)(rsa.EncryptOAEP(digest, rand.Reader, public, kek, nil)), wrapPadded(t, kek, material)...)
+		return append(must(rsa.EncryptOAEP(digest, rand.Reader, public, kek, nil))(t), wrapPadded(t, kek, material)...)
 	}
-	return must[[]byte](t)(rsa.EncryptOAEP(digest, rand.Reader, public, material, nil))
+	return must(rsa.EncryptOAEP(digest, rand.Reader, public, material, nil))(t)
 }
 
 func testImport(t *testing.T, k *kms.Client) {
@@ -375,7 +375,7 @@ func testImport(t *testing.T, k *kms.Client) {
 		t.Errorf("made %+v", key)
 	}
 	parameters := func(of *types.KeyMetadata, algorithm types.AlgorithmSpec, spec types.WrappingKeySpec) *kms.GetParametersForImportOutput {
-		return must[*kms.GetParametersForImportOutput](t)(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: of.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))
+		return must(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: of.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))(t)
 	}
 	material := make([]byte, 32)
 	rand.Read(material)
@@ -405,7 +405,7 @@ func testImport(t *testing.T, k *kms.Client) {
 	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) { in.ExpirationModel = "" }), "ValidationException", "validTo")
 	noError(t, take(material, nil))
 
-	sealed := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})).CiphertextBlob
+	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob
 	_, err := k.DeleteImportedKeyMaterial(t.Context(), &kms.DeleteImportedKeyMaterialInput{KeyId: key.KeyId})
 	noError(t, err)
 	_, err = k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})
@@ -435,7 +435,7 @@ func testImport(t *testing.T, k *kms.Client) {
 	wantCode(t, err, "KMSInvalidStateException", "pending rotation")
 	noError(t, take(second, func(in *kms.ImportKeyMaterialInput) { in.ImportType = types.ImportTypeNewKeyMaterial }))
 	states := func() (states []types.KeyMaterialState) {
-		for _, r := range must[*kms.ListKeyRotationsOutput](t)(k.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: key.KeyId, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial})).Rotations {
+		for _, r := range must(k.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: key.KeyId, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).Rotations {
 			states = append(states, r.KeyMaterialState)
 		}
 		return states
@@ -465,7 +465,7 @@ func testImport(t *testing.T, k *kms.Client) {
 			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
-	computed := must[*kms.GenerateMacOutput](t)(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: mac.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha512}))
+	computed := must(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: mac.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha512}))(t)
 	if want := hmacSHA512(long, "m"); !hmac.Equal(computed.Mac, want) {
 		t.Error("the MAC is not that of the imported key")
 	}
@@ -473,7 +473,7 @@ func testImport(t *testing.T, k *kms.Client) {
 
 func testDefaultKey(t *testing.T, k *kms.Client) {
 	id := aws.String("alias/aws/secretsmanager")
-	key := must[*kms.DescribeKeyOutput](t)(k.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id})).KeyMetadata
+	key := must(k.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id}))(t).KeyMetadata
 	if key.KeyManager != types.KeyManagerTypeAws {
 		t.Errorf("the default key is %+v", key)
 	}
@@ -492,7 +492,7 @@ func testKeyLists(t *testing.T, k *kms.Client) {
 	}
 	pages := kms.NewListKeysPaginator(k, &kms.ListKeysInput{Limit: aws.Int32(2)})
 	for pages.HasMorePages() {
-		for _, key := range must[*kms.ListKeysOutput](t)(pages.NextPage(t.Context())).Keys {
+		for _, key := range must(pages.NextPage(t.Context()))(t).Keys {
 			delete(want, *key.KeyId)
 		}
 	}
@@ -512,11 +512,11 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 		name := fmt.Sprint("uk/", i)
 		_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: aws.String("v"), KmsKeyId: &id})
 		noError(t, err)
-		d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &name}))
+		d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &name}))(t)
 		if aws.ToString(d.KmsKeyId) != *key.Arn {
 			t.Errorf("%s is under %s", name, aws.ToString(d.KmsKeyId))
 		}
-		ids := must[*secretsmanager.ListSecretVersionIdsOutput](t)(c.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: &name}))
+		ids := must(c.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: &name}))(t)
 		if len(ids.Versions) != 1 || len(ids.Versions[0].KmsKeyIds) != 1 || ids.Versions[0].KmsKeyIds[0] != *key.Arn {
 			t.Errorf("versions %+v", ids.Versions)
 		}
@@ -530,7 +530,7 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 		wantCode(t, err, "EncryptionFailure", "")
 		_, err = c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("uk/" + why), SecretString: aws.String("w"), KmsKeyId: key.KeyId})
 		wantCode(t, err, "EncryptionFailure", "")
-		batch := must[*secretsmanager.BatchGetSecretValueOutput](t)(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*id}}))
+		batch := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*id}}))(t)
 		if len(batch.Errors) != 1 || *batch.Errors[0].ErrorCode != "DecryptionFailure" {
 			t.Errorf("%s: a batch answers %+v", why, batch.Errors)
 		}
@@ -579,7 +579,7 @@ func testMoveToKey(t *testing.T, c *client, k *kms.Client) {
 	wantCode(t, err, "EncryptionFailure", "")
 	_, err = c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: aws.String(""), SecretString: aws.String("4")})
 	noError(t, err)
-	d := must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))
+	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 	if d.KmsKeyId != nil {
 		t.Errorf("under the default key it shows %s", *d.KmsKeyId)
 	}

@@ -67,8 +67,9 @@ func ctx(t *testing.T, limit time.Duration) context.Context {
 	return ctx
 }
 
-func must[T any](t *testing.T) func(T, error) T {
-	return func(v T, err error) T {
+// must is for calls that have to succeed: must(f())(t).
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // TestOperatorCommands hands leadership over and looks at the cluster through `coffer cluster`.
 func TestOperatorCommands(t *testing.T) {
 	c := startCluster(t, 3)
-	leader := must[*testcluster.Node](t)(c.Leader(ctx(t, time.Minute)))
+	leader := must(c.Leader(ctx(t, time.Minute)))(t)
 	to := c.Nodes[0]
 	if to == leader {
 		to = c.Nodes[1]
@@ -60,7 +60,7 @@ func TestOperatorCommands(t *testing.T) {
 // TestNoCoreDumps reads the limits of a running node.
 func TestNoCoreDumps(t *testing.T) {
 	c := startCluster(t, 1)
-	limits := must[[]byte](t)(os.ReadFile(fmt.Sprintf("/proc/%d/limits", c.Nodes[0].PID())))
+	limits := must(os.ReadFile(fmt.Sprintf("/proc/%d/limits", c.Nodes[0].PID())))(t)
 	for line := range strings.Lines(string(limits)) {
 		if strings.HasPrefix(line, "Max core file size") {
 			if f := strings.Fields(line); f[4] != "0" || f[5] != "0" {
@@ -77,7 +77,7 @@ func TestNoCoreDumps(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	c := newCluster(t, 3)
 	n := c.Nodes[2]
-	disk := must[*testcluster.Disk](t)(testcluster.NewDisk(c.Dir+"/disk.img", n.Data))
+	disk := must(testcluster.NewDisk(c.Dir+"/disk.img", n.Data))(t)
 	t.Cleanup(func() {
 		c.Close()
 		noError(t, disk.Unmount())
@@ -86,7 +86,7 @@ func TestFullDisk(t *testing.T) {
 	w := startWorkload(t, c)
 	w.progress()
 	filler := n.Data + "/filler"
-	f := must[*os.File](t)(os.Create(filler))
+	f := must(os.Create(filler))(t)
 	block := make([]byte, 1<<20)
 	for {
 		if _, err := f.Write(block); err != nil {

@@ -20,7 +20,7 @@ func TestPartition(t *testing.T) {
 	w := startWorkload(t, c)
 	w.progress()
 	for _, leads := range []bool{true, false} {
-		leader := must[*testcluster.Node](t)(c.Leader(ctx(t, time.Minute)))
+		leader := must(c.Leader(ctx(t, time.Minute)))(t)
 		cut := leader
 		for _, n := range c.Nodes {
 			if !leads && n != leader {
@@ -56,7 +56,7 @@ func TestPowerLoss(t *testing.T) {
 		}
 	})
 	for _, n := range c.Nodes {
-		disks = append(disks, must[*testcluster.Disk](t)(testcluster.NewDisk(filepath.Join(c.Dir, n.ID+".img"), n.Data)))
+		disks = append(disks, must(testcluster.NewDisk(filepath.Join(c.Dir, n.ID+".img"), n.Data))(t))
 	}
 	noError(t, c.Start(ctx(t, time.Minute)))
 	w := startWorkload(t, c)

@@ -18,14 +18,14 @@ import (
 // raw sends a body as it is, signed by the SDK's signer, and answers status and body.
 func raw(t *testing.T, c *testcluster.Cluster, n *testcluster.Node, operation string, body []byte) (int, string) {
 	t.Helper()
-	req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/", bytes.NewReader(body)))
+	req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, n.Endpoint+"/", bytes.NewReader(body)))(t)
 	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	req.Header.Set("X-Amz-Target", "secretsmanager."+operation)
 	sum := sha256.Sum256(body)
 	noError(t, v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: c.Credentials.AccessKeyID, SecretAccessKey: c.Credentials.SecretAccessKey},
 		req, hex.EncodeToString(sum[:]), "secretsmanager", testcluster.Region, time.Now()))
-	resp := must[*http.Response](t)(http.DefaultClient.Do(req))
+	resp := must(http.DefaultClient.Do(req))(t)
 	defer resp.Body.Close()
-	answer := must[[]byte](t)(io.ReadAll(resp.Body))
+	answer := must(io.ReadAll(resp.Body))(t)
 	return resp.StatusCode, string(answer)
 }

@@ -61,7 +61,7 @@ func within(t *testing.T, limit time.Duration, what string, check func() error) 
 
 func describe(t *testing.T, c *client, id string) *secretsmanager.DescribeSecretOutput {
 	t.Helper()
-	return must[*secretsmanager.DescribeSecretOutput](t)(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &id}))
+	return must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &id}))(t)
 }
 
 // awaitStatus waits until the replication of a secret to a region has a status, and answers its message.
@@ -75,7 +75,7 @@ func awaitStatus(t *testing.T, c *client, id, region string, want types.StatusTy
 				return nil
 			}
 		}
-		return fmt.Errorf("it is %s", must[[]byte](t)(json.Marshal(got)))
+		return fmt.Errorf("it is %s", must(json.Marshal(got))(t))
 	})
 	return message
 }
@@ -117,15 +117,15 @@ func contents(t *testing.T, c *client, id string) map[string]any {
 	t.Helper()
 	d := describe(t, c, id)
 	got := map[string]any{
-		"name": *d.Name, "description": aws.ToString(d.Description), "tags": string(must[[]byte](t)(json.Marshal(d.Tags))), "created": *d.CreatedDate, "changed": *d.LastChangedDate,
+		"name": *d.Name, "description": aws.ToString(d.Description), "tags": string(must(json.Marshal(d.Tags))(t)), "created": *d.CreatedDate, "changed": *d.LastChangedDate,
 		"stages": d.VersionIdsToStages, "primary": aws.ToString(d.PrimaryRegion),
 	}
-	policy := must[*secretsmanager.GetResourcePolicyOutput](t)(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: &id}))
+	policy := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: &id}))(t)
 	got["policy"] = aws.ToString(policy.ResourcePolicy)
 	versions := map[string]string{}
 	pages := secretsmanager.NewListSecretVersionIdsPaginator(c, &secretsmanager.ListSecretVersionIdsInput{SecretId: &id, IncludeDeprecated: aws.Bool(true)})
 	for pages.HasMorePages() {
-		for _, v := range must[*secretsmanager.ListSecretVersionIdsOutput](t)(pages.NextPage(t.Context())).Versions {
+		for _, v := range must(pages.NextPage(t.Context()))(t).Versions {
 			value := get(t, c, secretsmanager.GetSecretValueInput{SecretId: &id, VersionId: v.VersionId})
 			versions[*v.VersionId] = fmt.Sprintf("%s %x %v", aws.ToString(value.SecretString), value.SecretBinary, v.CreatedDate)
 		}
@@ -309,9 +309,9 @@ func TestReplication(t *testing.T) {
 		replicated(t, primary, "listed/ours", "v", eu)
 		create(t, primary, "listed/alone", "v")
 		for region, want := range map[string]string{us: "listed/ours", eu: "listed/theirs"} {
-			got := must[*secretsmanager.ListSecretsOutput](t)(primary.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{
+			got := must(primary.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{
 				{Key: types.FilterNameStringTypeName, Values: []string{"listed/"}}, {Key: types.FilterNameStringTypePrimaryRegion, Values: []string{region}},
-			}}))
+			}}))(t)
 			if len(got.SecretList) != 1 || *got.SecretList[0].Name != want || *got.SecretList[0].PrimaryRegion != region {
 				t.Errorf("primary-region %s lists %v", region, got.SecretList)
 			}
@@ -391,7 +391,7 @@ func TestReplication(t *testing.T) {
 
 		list := operate(t, r.Of(eu).Nodes[0], "displaced", "list")
 		id := strings.Fields(lineWith(list, "taken"))[0]
-		if got := must[*secretsmanager.ListSecretsOutput](t)(replica.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{{Key: types.FilterNameStringTypeAll, Values: []string{"taken"}}}})); len(got.SecretList) != 1 {
+		if got := must(replica.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{{Key: types.FilterNameStringTypeAll, Values: []string{"taken"}}}}))(t); len(got.SecretList) != 1 {
 			t.Errorf("the displaced secret is listed: %v", got.SecretList)
 		}
 		if out, err := r.Of(eu).Nodes[0].Operate(t.Context(), "displaced", "restore", id); err == nil || !strings.Contains(out, "already exists") {
@@ -558,7 +558,7 @@ func lineWith(text, part string) string {
 func logValue(t *testing.T, n *testcluster.Node, text, field string) string {
 	t.Helper()
 	value := ""
-	for line := range bytes.Lines(must[[]byte](t)(os.ReadFile(n.Log))) {
+	for line := range bytes.Lines(must(os.ReadFile(n.Log))(t)) {
 		var fields map[string]any
 		if bytes.Contains(line, []byte(text)) && json.Unmarshal(line, &fields) == nil {
 			value, _ = fields[field].(string)
@@ -570,7 +570,7 @@ func logValue(t *testing.T, n *testcluster.Node, text, field string) string {
 func logHas(t *testing.T, n *testcluster.Node, texts ...string) bool {
 	t.Helper()
 next:
-	for line := range bytes.Lines(must[[]byte](t)(os.ReadFile(n.Log))) {
+	for line := range bytes.Lines(must(os.ReadFile(n.Log))(t)) {
 		for _, text := range texts {
 			if !bytes.Contains(line, []byte(text)) {
 				continue next

@@ -64,7 +64,7 @@ func TestRootKeyRotation(t *testing.T) {
 	cluster := startCluster(t, 3)
 	k := cluster.BalancedKMS()
 	key := newKey(t, k, kms.CreateKeyInput{})
-	sealed := must[*kms.EncryptOutput](t)(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})).CiphertextBlob
+	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob
 	_, err := cluster.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretString: aws.String("v"), KmsKeyId: key.KeyId})
 	noError(t, err)
 	down := cluster.Nodes[2]
@@ -127,7 +127,7 @@ func TestRootKeyRotation(t *testing.T) {
 		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")}); *got.SecretString != "v" {
 			t.Errorf("%s reads %q", n.ID, *got.SecretString)
 		}
-		if got := must[*kms.DecryptOutput](t)(n.KMS().Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})); string(got.Plaintext) != "x" {
+		if got := must(n.KMS().Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed}))(t); string(got.Plaintext) != "x" {
 			t.Errorf("%s decrypts to %q", n.ID, got.Plaintext)
 		}
 	}
@@ -148,7 +148,7 @@ func TestRootKeyRotation(t *testing.T) {
 		noError(t, n.Start())
 		ready(t, n)
 	}
-	leader := must[*testcluster.Node](t)(cluster.Leader(ctx(t, time.Minute)))
+	leader := must(cluster.Leader(ctx(t, time.Minute)))(t)
 	if leader == down {
 		operate(t, down, "cluster", "transfer-leader", "n1")
 	}
@@ -209,7 +209,7 @@ func TestShares(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	shares := strings.Fields(string(must[[]byte](t)(os.ReadFile(path))))
+	shares := strings.Fields(string(must(os.ReadFile(path))(t)))
 	for _, n := range cluster.Nodes {
 		n.UseRootKey("shamir")
 		noError(t, n.Start())
@@ -296,7 +296,7 @@ func TestRootKeyInAnotherRegion(t *testing.T) {
 
 // TestRootKeyInHSM keeps the root key in a token of SoftHSM 2, and moves to it from a file.
 func TestRootKeyInHSM(t *testing.T) {
-	binary := must[string](t)(testcluster.BuildWith(ctx(t, 5*time.Minute), t.TempDir(), "pkcs11"))
+	binary := must(testcluster.BuildWith(ctx(t, 5*time.Minute), t.TempDir(), "pkcs11"))(t)
 	module := softHSM(t)
 	pin := filepath.Join(t.TempDir(), "pin")
 	noError(t, os.WriteFile(pin, []byte("1234\n"), 0o600))

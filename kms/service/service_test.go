@@ -20,8 +20,9 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
-func must[T any](t *testing.T) func(T, error) T {
-	return func(v T, err error) T {
+// must is for calls that have to succeed: must(f())(t).
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -48,11 +49,11 @@ func holds(t *testing.T, r *testregion.Region, wanted []byte) bool {
 func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 	r := testregion.New(t)
 	s, secrets := service.New(r.Base), sm.New(r.Base)
-	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
-	must[*service.Empty](t)(s.CreateAlias(r.Ctx(), &service.AliasInput{AliasName: ptr("alias/mine"), TargetKeyID: &id}))
+	id := must(s.CreateKey(r.Ctx(), &service.CreateKeyInput{}))(t).KeyMetadata.KeyID
+	must(s.CreateAlias(r.Ctx(), &service.AliasInput{AliasName: ptr("alias/mine"), TargetKeyID: &id}))(t)
 	in := &sm.CreateSecretInput{Name: ptr("s"), KmsKeyID: ptr("alias/mine")}
 	in.SecretString, in.ClientRequestToken = ptr("v"), ptr("00000000-0000-0000-0000-000000000000")
-	must[*sm.VersionOutput](t)(secrets.CreateSecret(r.Ctx(), in))
+	must(secrets.CreateSecret(r.Ctx(), in))(t)
 	var wrapped []byte
 	if err := r.Store.View(func(tx *fsm.Tx) error {
 		wrapped = bytes.Clone(tx.Key(testregion.Account, id).Materials[0].Wrapped)
@@ -60,13 +61,13 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	must[*service.ScheduleKeyDeletionOutput](t)(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{KeyID: &id, PendingWindowInDays: ptr(int64(7))}))
+	must(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{KeyID: &id, PendingWindowInDays: ptr(int64(7))}))(t)
 	r.Clock = r.Clock.Add(7*day - time.Millisecond)
-	if n := must[int](t)(s.Advance(t.Context())); n != 0 || !holds(t, r, wrapped) {
+	if n := must(s.Advance(t.Context()))(t); n != 0 || !holds(t, r, wrapped) {
 		t.Fatalf("a millisecond before the end %d keys were deleted", n)
 	}
 	r.Clock = r.Clock.Add(time.Millisecond)
-	if n := must[int](t)(s.Advance(t.Context())); n != 1 {
+	if n := must(s.Advance(t.Context()))(t); n != 1 {
 		t.Fatalf("at the end %d keys were deleted", n)
 	}
 	for _, name := range []string{id, "alias/mine"} {
@@ -92,26 +93,26 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 	s, secrets := service.New(r.Base), sm.New(r.Base)
 	in := &sm.CreateSecretInput{Name: ptr("s")}
 	in.SecretString, in.ClientRequestToken = ptr("v"), ptr("00000000-0000-0000-0000-000000000000")
-	must[*sm.VersionOutput](t)(secrets.CreateSecret(r.Ctx(), in))
-	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
-	must[*service.Empty](t)(s.EnableKeyRotation(r.Ctx(), &service.EnableKeyRotationInput{KeyID: &id}))
+	must(secrets.CreateSecret(r.Ctx(), in))(t)
+	id := must(s.CreateKey(r.Ctx(), &service.CreateKeyInput{}))(t).KeyMetadata.KeyID
+	must(s.EnableKeyRotation(r.Ctx(), &service.EnableKeyRotationInput{KeyID: &id}))(t)
 	var sealed [][]byte
 	materials := map[string]bool{}
 	for range 4 {
-		out := must[*service.EncryptOutput](t)(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))}))
+		out := must(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))}))(t)
 		sealed = append(sealed, out.CiphertextBlob)
 		for _, c := range sealed {
-			opened := must[*service.DecryptOutput](t)(s.Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &c}))
+			opened := must(s.Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &c}))(t)
 			if string(opened.Plaintext) != "x" {
 				t.Fatal("it decrypts to something else")
 			}
 			materials[opened.KeyMaterialID] = true
 		}
-		if n := must[int](t)(s.Advance(t.Context())); n != 0 {
+		if n := must(s.Advance(t.Context()))(t); n != 0 {
 			t.Fatalf("%d keys rotated before their time", n)
 		}
 		r.Clock = r.Clock.Add(365 * day)
-		if n := must[int](t)(s.Advance(t.Context())); n != 2 { // it, and the default key
+		if n := must(s.Advance(t.Context()))(t); n != 2 { // it, and the default key
 			t.Fatalf("%d keys rotated in time", n)
 		}
 	}
@@ -119,10 +120,10 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 		t.Errorf("ciphertexts of 4 years are of %d materials", len(materials))
 	}
 	fresh := sm.New(testregion.WithRoot(r, r.Root)) // has no data key in memory
-	if got := must[*sm.ValueOutput](t)(fresh.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: ptr("s")})); got.SecretString != "v" {
+	if got := must(fresh.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: ptr("s")}))(t); got.SecretString != "v" {
 		t.Errorf("under the rotated default key the secret is %q", got.SecretString)
 	}
-	list := must[*service.ListKeyRotationsOutput](t)(s.ListKeyRotations(r.Ctx(), &service.ListKeyRotationsInput{KeyID: &id}))
+	list := must(s.ListKeyRotations(r.Ctx(), &service.ListKeyRotationsInput{KeyID: &id}))(t)
 	if len(list.Rotations) != 4 || list.Rotations[0].RotationType != "AUTOMATIC" {
 		t.Errorf("rotations %+v", list.Rotations)
 	}
@@ -133,11 +134,11 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 func TestRootRotationKeepsEverything(t *testing.T) {
 	r := testregion.New(t)
 	s := service.New(r.Base)
-	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{})).KeyMetadata.KeyID
-	sealed := must[*service.EncryptOutput](t)(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))})).CiphertextBlob
-	must[*service.KeyOutput](t)(s.RotateKeyOnDemand(r.Ctx(), &service.KeyInput{KeyID: &id}))
-	must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")}))
-	old := must[kms.Key](t)(kms.NewKey(t.Context(), r.Root, testregion.Account, kms.Symmetric, 1, r.Random))
+	id := must(s.CreateKey(r.Ctx(), &service.CreateKeyInput{}))(t).KeyMetadata.KeyID
+	sealed := must(s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))}))(t).CiphertextBlob
+	must(s.RotateKeyOnDemand(r.Ctx(), &service.KeyInput{KeyID: &id}))(t)
+	must(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")}))(t)
+	old := must(kms.NewKey(t.Context(), r.Root, testregion.Account, kms.Symmetric, 1, r.Random))(t)
 
 	next := testregion.New(t).Root // the same key: nothing to rotate to
 	if _, err := s.RotateRoot(t.Context(), next, "file:next"); err == nil {
@@ -145,14 +146,14 @@ func TestRootRotationKeepsEverything(t *testing.T) {
 	}
 	next = testregion.OtherRoot(t)
 	r.Keyring.AddRoot(next)
-	if n := must[int](t)(s.RotateRoot(t.Context(), next, "file:next")); n != 3 {
+	if n := must(s.RotateRoot(t.Context(), next, "file:next"))(t); n != 3 {
 		t.Errorf("%d keys were rewrapped", n)
 	}
 	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil || !errors.Is(out.Err(), kms.ErrConflict) {
 		t.Errorf("a key wrapped under the old root key: %v, %v", out.Err(), err)
 	}
 	only := testregion.WithRoot(r, next)
-	opened := must[*service.DecryptOutput](t)(service.New(only).Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &sealed}))
+	opened := must(service.New(only).Decrypt(r.Ctx(), &service.DecryptInput{CiphertextBlob: &sealed}))(t)
 	if string(opened.Plaintext) != "x" {
 		t.Error("under the new root key it decrypts to something else")
 	}
@@ -163,10 +164,10 @@ func TestRootRotationKeepsEverything(t *testing.T) {
 func TestImportedMaterialExpires(t *testing.T) {
 	r := testregion.New(t)
 	s := service.New(r.Base)
-	id := must[*service.MetadataOutput](t)(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")})).KeyMetadata.KeyID
-	p := must[*service.GetParametersForImportOutput](t)(s.GetParametersForImport(r.Ctx(), &service.GetParametersForImportInput{
+	id := must(s.CreateKey(r.Ctx(), &service.CreateKeyInput{Origin: ptr("EXTERNAL")}))(t).KeyMetadata.KeyID
+	p := must(s.GetParametersForImport(r.Ctx(), &service.GetParametersForImportInput{
 		KeyID: &id, WrappingAlgorithm: ptr("RSAES_OAEP_SHA_256"), WrappingKeySpec: ptr("RSA_2048"),
-	}))
+	}))(t)
 	public, err := x509.ParsePKIXPublicKey(p.PublicKey)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := &service.ImportKeyMaterialInput{KeyID: &id, ImportToken: &p.ImportToken, EncryptedKeyMaterial: &encrypted, ValidTo: ptr(serving.Time(r.Clock.Add(day).UnixMilli()))}
-	must[*service.MaterialOutput](t)(s.ImportKeyMaterial(r.Ctx(), in))
+	must(s.ImportKeyMaterial(r.Ctx(), in))(t)
 	encrypt := func() error {
 		_, err := s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))})
 		return err
@@ -196,7 +197,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 	if err := encrypt(); !errors.Is(err, &kms.Error{Kind: kms.KindInvalidState}) {
 		t.Errorf("when it has expired: %v", err)
 	}
-	if n := must[int](t)(s.Advance(t.Context())); n != 1 || holds(t, r, wrapped) {
+	if n := must(s.Advance(t.Context()))(t); n != 1 || holds(t, r, wrapped) {
 		t.Errorf("%d keys were changed, and a snapshot holds the expired material: %v", n, holds(t, r, wrapped))
 	}
 	in.ValidTo = ptr(serving.Time(r.Clock.Add(day).UnixMilli()))
