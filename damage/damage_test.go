@@ -3,8 +3,11 @@ package damage_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -118,5 +121,22 @@ func TestAFaultIsDamageInAMappedFileOnly(t *testing.T) {
 	}
 	if err, panicked := guarded(touch, func(uintptr) bool { return false }); err != nil || panicked == nil {
 		t.Errorf("elsewhere: error %v, panic %v: wanted the panic to go on", err, panicked)
+	}
+}
+
+func TestOnlyAFullDiskBeforeTheSyncIsTriedAgain(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("commit: %w", &fs.PathError{Op: "write", Path: "state.db", Err: syscall.ENOSPC}), true},
+		{&fs.PathError{Op: "write", Path: "state.db", Err: syscall.EIO}, false},
+		{&fs.PathError{Op: "sync", Path: "state.db", Err: syscall.ENOSPC}, false},
+		{syscall.ENOSPC, false}, // fdatasync, as bbolt calls it
+		{nil, false},
+	} {
+		if got := damage.FullBeforeSync(c.err); got != c.want {
+			t.Errorf("%v: %v, wanted %v", c.err, got, c.want)
+		}
 	}
 }
