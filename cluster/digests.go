@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
+	"net/http"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -88,4 +90,58 @@ func (n *Cluster) tellDamaged(ctx context.Context, id string) {
 	if err := n.call(ctx, id, "/damaged", nil, &ok); err != nil {
 		n.log.Error("a node's state differs from the others' and it can't be told", "node", id, "error", err)
 	}
+}
+
+// handleCheckpoint answers this node's digest at a Checkpoint's entry.
+func (n *Cluster) handleCheckpoint(w http.ResponseWriter, r *http.Request) {
+	var index uint64
+	if err := readCBOR(r, &index); err != nil {
+		http.Error(w, "wanted an index", http.StatusBadRequest)
+		return
+	}
+	digest, err := n.digestAt(r.Context(), index)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	writeCBOR(w, digest)
+}
+
+func (n *Cluster) digestAt(ctx context.Context, index uint64) (digest uint64, err error) {
+	if err := n.config.Store.WaitApplied(ctx, index); err != nil {
+		return 0, err
+	}
+	found := false
+	err = n.config.Store.View(func(tx *fsm.Tx) error {
+		for _, c := range tx.Checkpoints() {
+			if c.Index == index {
+				digest, found = c.Digest, true
+			}
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("no checkpoint at entry %d", index)
+	}
+	return digest, err
+}
+
+// handleDamaged is the leader's word that this node's state differs from the majority's.
+func (n *Cluster) handleDamaged(w http.ResponseWriter, r *http.Request) {
+	n.log.Error("the leader found this node's state to differ from the others'", "leader", callerOf(r).ID)
+	n.config.OnDamage(fmt.Errorf("%w: the digest of this node's state differs from that of the majority", fsm.ErrDamaged))
+	writeCBOR(w, true)
+}
+
+func (n *Cluster) handleVerify(w http.ResponseWriter, r *http.Request) {
+	if !n.AtLeader(w) {
+		return
+	}
+	report, err := n.CompareDigests(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(report)
 }

@@ -191,21 +191,6 @@ func (p *peerPort) client() *http.Client {
 	}}
 }
 
-// raftTransport is made when Raft starts: until then nobody's votes or entries are answered, so that a
-// node whose data was wiped can't vote before the cluster has taken it in anew.
-func (p *peerPort) raftTransport() raft.Transport {
-	p.transportOnce.Do(func() {
-		p.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream:                  raftStream{p.raft, p},
-			MaxPool:                 4,
-			Timeout:                 peerTimeout,
-			Logger:                  raftLogger(p.n.log),
-			MsgpackUseNewTimeFormat: true,
-		})
-	})
-	return p.transport
-}
-
 func (p *peerPort) stop() {
 	p.closeOnce.Do(func() {
 		_ = p.listener.Close()
@@ -220,58 +205,3 @@ func (p *peerPort) stop() {
 		_ = p.foreign.Close()
 	})
 }
-
-// raftStream carries Raft's connections; its addresses are node ids.
-type raftStream struct {
-	*connQueue
-	port *peerPort
-}
-
-func (s raftStream) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return s.port.dial(ctx, string(id), raftProtocol)
-}
-
-type raftAddr string
-
-func (a raftAddr) Network() string { return raftProtocol }
-func (a raftAddr) String() string  { return string(a) }
-
-// connQueue is a net.Listener fed with connections.
-type connQueue struct {
-	addr  net.Addr
-	conns chan net.Conn
-	ended chan struct{}
-	once  sync.Once
-}
-
-func newConnQueue(addr net.Addr) *connQueue {
-	return &connQueue{addr: addr, conns: make(chan net.Conn), ended: make(chan struct{})}
-}
-
-func (q *connQueue) put(conn net.Conn) {
-	select {
-	case q.conns <- conn:
-	case <-time.After(peerTimeout): // nobody takes such connections yet
-		_ = conn.Close()
-	case <-q.ended:
-		_ = conn.Close()
-	}
-}
-
-func (q *connQueue) Accept() (net.Conn, error) {
-	select {
-	case conn := <-q.conns:
-		return conn, nil
-	case <-q.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-func (q *connQueue) Close() error {
-	q.once.Do(func() { close(q.ended) })
-	return nil
-}
-
-func (q *connQueue) Addr() net.Addr { return q.addr }

@@ -1,11 +1,9 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -236,68 +234,3 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 	}
 	writeCBOR(w, answers)
 }
-
-// AskOthers posts a text to path at every other member, and calls with each answer, or why there is none.
-func (n *Cluster) AskOthers(ctx context.Context, path, text string, with func(node, answer string, err error)) error {
-	body, err := cbor.Marshal(text)
-	if err != nil {
-		return err
-	}
-	for _, s := range n.servers() {
-		if id := string(s.ID); id != n.id {
-			var answer string
-			err := n.call(ctx, id, path, body, &answer)
-			with(id, answer, err)
-		}
-	}
-	return nil
-}
-
-// Answered makes a Call's handler of a function from the text that AskOthers posts to the text that it answers.
-func Answered(do func(context.Context, string) (string, error)) func(*Cluster, http.ResponseWriter, *http.Request) {
-	return func(_ *Cluster, w http.ResponseWriter, r *http.Request) {
-		var text string
-		if err := readCBOR(r, &text); err != nil {
-			http.Error(w, "wanted a text", http.StatusBadRequest)
-			return
-		}
-		answer, err := do(r.Context(), text)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		writeCBOR(w, answer)
-	}
-}
-
-// call posts a CBOR body to a node's peer port and decodes the answer.
-func (n *Cluster) call(ctx context.Context, id, path string, body []byte, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	resp, err := n.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(io.LimitReader(resp.Body, maxCall))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return &CallError{Node: id, Status: resp.StatusCode, Message: string(bytes.TrimSpace(got))}
-	}
-	return cbor.Unmarshal(got, into)
-}
-
-// CallError is a node's refusal of a call.
-type CallError struct {
-	Node    string
-	Status  int
-	Message string
-}
-
-func (e *CallError) Error() string { return "node " + e.Node + ": " + e.Message }

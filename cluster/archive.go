@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"coffer/fsm"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// handleSnapshot streams the state of this node, behind a read barrier, while writes go on.
+func (n *Cluster) handleSnapshot(w http.ResponseWriter, r *http.Request) {
+	if err := n.ReadBarrier(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := n.config.Store.Save(w); err != nil {
+		n.log.Error("a snapshot could not be streamed", "error", err)
+		panic(http.ErrAbortHandler) // the client sees a broken stream, not a short one
+	}
+}
+
+// handleRestore replaces the state of the whole region by an archive, which is verified first.
+func (n *Cluster) handleRestore(w http.ResponseWriter, r *http.Request) {
+	if !n.AtLeader(w) {
+		return
+	}
+	if err := n.restore(r); err != nil {
+		n.log.Error("an archive was not restored", "error", err)
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+func (n *Cluster) restore(r *http.Request) error {
+	path := filepath.Join(n.config.Dir, "restore.upload")
+	defer os.Remove(path)
+	size, err := receive(path, r.Body)
+	if err != nil {
+		return err
+	}
+	if err := n.config.CheckRestore(path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, err := fsm.ReadSnapshot(f, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	node := n.raft.Load()
+	term := n.established.Swap(0) // nobody's reads are confirmed while nodes change over
+	defer n.established.CompareAndSwap(0, term)
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: sum.Header.Index, Term: sum.Header.Term, Size: size}
+	if err := node.Restore(meta, f, time.Minute); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	// An entry after the restored state, so that no node can take itself for up to date without it. Other regions have
+	// seen later states, or earlier ones.
+	entry := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: time.Now().UnixMilli()})})
+	if err := node.Apply(entry, proposeTimeout).Error(); err != nil {
+		return fmt.Errorf("the state was restored, but other regions may not notice: restore it once more: %w", err)
+	}
+	return nil
+}
+
+func receive(path string, body io.Reader) (int64, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	size, err := io.Copy(f, body)
+	return size, errors.Join(err, f.Sync(), f.Close())
+}

@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"coffer/fsm"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/raft"
+)
+
+// Member is one node of the region.
+type Member struct {
+	ID       string `json:"id"`
+	Voter    bool   `json:"voter"`
+	Leader   bool   `json:"leader"`
+	Alive    bool   `json:"alive"`
+	Peer     string `json:"peer"`
+	Endpoint string `json:"endpoint"`
+	Version  int    `json:"command_version"`
+}
+
+// Status is what a node says of itself and its cluster.
+type Status struct {
+	Node    string   `json:"node"`
+	Region  string   `json:"region"`
+	State   string   `json:"state"` // leader, follower, candidate, shutdown; "none" before it is a member
+	Leader  string   `json:"leader,omitempty"`
+	Ready   string   `json:"not_ready_because,omitempty"`
+	Term    uint64   `json:"term"`
+	Last    uint64   `json:"last_index"`
+	Commit  uint64   `json:"commit_index"`
+	Applied uint64   `json:"applied_index"`
+	Digest  string   `json:"digest"`
+	Cluster string   `json:"cluster_id,omitempty"`
+	Members []Member `json:"members"`
+}
+
+// Status describes this node and its cluster.
+func (n *Cluster) Status() Status {
+	s := Status{Node: n.id, Region: n.config.Credentials.Identity.Region, State: "none", Leader: n.leader()}
+	if err := n.Ready(); err != nil {
+		s.Ready = err.Error()
+	}
+	index, digest := n.config.Store.Digest()
+	s.Applied, s.Digest = index, fmt.Sprintf("%016x", digest)
+	_ = n.config.Store.View(func(tx *fsm.Tx) error { // damage is reported as not ready
+		c, _ := tx.Cluster()
+		s.Cluster = c.ID
+		return nil
+	})
+	r := n.raft.Load()
+	if r == nil {
+		return s
+	}
+	s.State = map[raft.RaftState]string{raft.Leader: "leader", raft.Follower: "follower", raft.Candidate: "candidate", raft.Shutdown: "shutdown"}[r.State()]
+	s.Term, s.Last, s.Commit = r.CurrentTerm(), r.LastIndex(), r.CommitIndex()
+	alive := n.gossip.members()
+	for _, server := range n.servers() {
+		id := string(server.ID)
+		m, up := alive[id]
+		if !up {
+			m, _ = n.gossip.find(id)
+		}
+		s.Members = append(s.Members, Member{ID: id, Voter: server.Suffrage == raft.Voter, Leader: id == s.Leader, Alive: up, Peer: m.Peer, Endpoint: m.Endpoint, Version: m.Version})
+	}
+	return s
+}
+
+func (n *Cluster) handleStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(n.Status())
+}
+
+// AtLeader answers with the leader's address, and false, unless this node leads.
+func (n *Cluster) AtLeader(w http.ResponseWriter) bool {
+	if n.leads() {
+		return true
+	}
+	if m, err := n.gossip.find(n.leader()); err == nil && n.leader() != n.id {
+		w.Header().Set(LeaderHeader, m.Peer)
+	}
+	http.Error(w, "this node does not lead the region; ask the leader", http.StatusConflict)
+	return false
+}
