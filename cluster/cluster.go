@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"coffer/cluster/pki"
+	"coffer/cluster/raftlog"
 	"coffer/fsm"
 )
 
@@ -80,7 +81,7 @@ type Cluster struct {
 	regions  *regions // nil where none are configured
 	peers    *peerPort
 	client   *http.Client // to other nodes' peer ports
-	logs     *checkedLog
+	logs     *raftlog.Log
 	proposer *proposer
 	barrier  *barrier
 
@@ -106,7 +107,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.Stop()
 		}
 	}()
-	if n.logs, err = openLog(c.Dir, c.OnDamage); err != nil {
+	if n.logs, err = raftlog.Open(c.Dir, c.OnDamage); err != nil {
 		return nil, err
 	}
 	if n.peers, err = listenPeers(n); err != nil {
@@ -388,4 +389,4 @@ func (n *Cluster) Addresses() (peer, gossip, regions string) {
 }
 
 // LogPath is the Raft log's file, for its size.
-func (n *Cluster) LogPath() string { return filepath.Join(n.config.Dir, logFile) }
+func (n *Cluster) LogPath() string { return filepath.Join(n.config.Dir, raftlog.File) }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"coffer/durable"
 )
 
 // A snapshot, and an archive of `coffer snapshot save`, is a stream:
@@ -299,7 +301,7 @@ func (s *Store) Restore(in io.ReadCloser) error {
 	if err := s.db.Close(); err != nil {
 		return err
 	}
-	installErr := Install(temp, s.path)
+	installErr := durable.Install(temp, s.path)
 	if s.db, _, err = openDB(s.path); err != nil || installErr != nil {
 		return errors.Join(installErr, err)
 	}

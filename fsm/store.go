@@ -18,6 +18,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"coffer/damage"
+	"coffer/durable"
 )
 
 // Store is the state of one node. Its methods may be called from any goroutine.
@@ -197,7 +198,7 @@ func createStore(path string) error {
 	if err := errors.Join(err, db.Sync(), db.Close()); err != nil {
 		return err
 	}
-	return Install(temp, path)
+	return durable.Install(temp, path)
 }
 
 func newDB(path string) (*bbolt.DB, error) {
@@ -218,19 +219,6 @@ func newDB(path string) (*bbolt.DB, error) {
 		_ = db.Close()
 	}
 	return db, err
-}
-
-// Install renames a complete and synced file into place and syncs the directory.
-func Install(temp, path string) error {
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }
 
 // Close writes what is applied, waits for transactions under way and closes the file. Closing again does nothing.

@@ -15,7 +15,7 @@ import (
 // own folder.
 var floors = [][]string{
 	{"secret", "kms", "iam"},
-	{"damage"},
+	{"damage", "durable"},
 	{"fsm"},
 	{"cluster"},
 	{"serving"},

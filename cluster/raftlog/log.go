@@ -1,4 +1,5 @@
-package cluster
+// Package raftlog is the Raft log of a node: its entries, each with a checksum.
+package raftlog
 
 import (
 	"encoding/binary"
@@ -14,21 +15,23 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
-	"coffer/fsm"
+	"coffer/damage"
+	"coffer/durable"
 )
 
-// logFile is the name of the Raft log in a data directory.
-const logFile = "raft.db"
+// File is the name of the Raft log in a data directory.
+const File = "raft.db"
 
-// checkedLog is the Raft log with a checksum on every entry, which raft-boltdb does not have: it is
+// Log is the Raft log with a checksum on every entry, which raft-boltdb does not have: it is
 // written into the entry's Extensions, which Raft itself leaves alone, and verified by every read.
-type checkedLog struct {
+type Log struct {
 	*raftboltdb.BoltStore
 	onDamage func(error)
 }
 
-func openLog(dir string, onDamage func(error)) (*checkedLog, error) {
-	path := filepath.Join(dir, logFile)
+// Open opens or creates the log in directory dir. onDamage is called with what is damaged.
+func Open(dir string, onDamage func(error)) (*Log, error) {
+	path := filepath.Join(dir, File)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		temp := path + ".new"
 		if err := os.RemoveAll(temp); err != nil {
@@ -41,7 +44,7 @@ func openLog(dir string, onDamage func(error)) (*checkedLog, error) {
 		if err := store.Close(); err != nil { // bbolt has synced every transaction
 			return nil, err
 		}
-		if err := fsm.Install(temp, path); err != nil {
+		if err := durable.Install(temp, path); err != nil {
 			return nil, err
 		}
 	}
@@ -49,7 +52,7 @@ func openLog(dir string, onDamage func(error)) (*checkedLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the Raft log: %w", err)
 	}
-	return &checkedLog{store, onDamage}, nil
+	return &Log{store, onDamage}, nil
 }
 
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
@@ -74,9 +77,11 @@ func sumEntry(l *raft.Log) uint64 {
 	return d.Sum64()
 }
 
-func (c *checkedLog) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
+// StoreLog is [Log.StoreLogs] of one entry.
+func (c *Log) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
 
-func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
+// StoreLogs writes entries, synced.
+func (c *Log) StoreLogs(logs []*raft.Log) error {
 	sealed := make([]*raft.Log, len(logs))
 	for i, l := range logs {
 		copied := *l
@@ -86,16 +91,17 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 	return c.BoltStore.StoreLogs(sealed)
 }
 
-func (c *checkedLog) GetLog(index uint64, l *raft.Log) error {
+// GetLog reads the entry at index. One that is not what was written fails with [damage.Err].
+func (c *Log) GetLog(index uint64, l *raft.Log) error {
 	if err := c.BoltStore.GetLog(index, l); err != nil {
 		if !errors.Is(err, raft.ErrLogNotFound) {
-			err = fmt.Errorf("%w: Raft log entry %d can't be read: %w", fsm.ErrDamaged, index, err)
+			err = fmt.Errorf("%w: Raft log entry %d can't be read: %w", damage.Err, index, err)
 			c.onDamage(err)
 		}
 		return err
 	}
 	if len(l.Extensions) != 8 || l.Index != index || binary.BigEndian.Uint64(l.Extensions) != sumEntry(l) {
-		err := fmt.Errorf("%w: Raft log entry %d does not match its checksum", fsm.ErrDamaged, index)
+		err := fmt.Errorf("%w: Raft log entry %d does not match its checksum", damage.Err, index)
 		c.onDamage(err)
 		return err
 	}
