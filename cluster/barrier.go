@@ -2,16 +2,11 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
+
+	"coffer/cluster/quorum"
 )
-
-// ErrNoLeader says that no leader confirmed in time that this node's state is up to date.
-var ErrNoLeader = errors.New("no leader of the region could be reached, so the state of this node may be old")
-
-// ErrBehind says that a leader answered, and that this node has not applied in time what it must have.
-var ErrBehind = errors.New("this node has not caught up with the region's leader yet")
 
 const (
 	// barrierTimeout is how long a read waits for a leader before it is answered from what is here.
@@ -50,8 +45,8 @@ func newBarrier(n *Cluster) *barrier {
 }
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the
-// call. It fails with ErrNoLeader when no leader says so within a second; when that has been so for a
-// second already, it fails at once. It fails with ErrBehind when a leader does and this node lags.
+// call. It fails with [quorum.ErrNoLeader] when no leader says so within a second; when that has been so for a
+// second already, it fails at once. It fails with [quorum.ErrBehind] when a leader does and this node lags.
 func (n *Cluster) ReadBarrier(ctx context.Context) error {
 	if n.leads() && n.alone() {
 		return nil // nobody else could have been elected, and what was acknowledged is applied here
@@ -71,7 +66,7 @@ func (n *Cluster) ReadBarrier(ctx context.Context) error {
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
-			return ErrNoLeader
+			return quorum.ErrNoLeader
 		}
 	}
 }
@@ -83,7 +78,7 @@ func (n *Cluster) awaitApplied(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, barrierTimeout)
 	defer cancel()
 	if n.config.Store.WaitApplied(ctx, index) != nil {
-		return ErrBehind
+		return quorum.ErrBehind
 	}
 	return nil
 }

@@ -9,11 +9,9 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"coffer/cluster/quorum"
 	"coffer/fsm"
 )
-
-// ErrUnavailable says that a write could not be carried out, or that nobody can say whether it was.
-var ErrUnavailable = errors.New("no majority of the region's nodes took the command in time")
 
 // errNotLeader says that a proposal came to a node that does not lead, and was not made.
 var errNotLeader = errors.New("not the leader")
@@ -60,7 +58,7 @@ func newProposer(n *Cluster) *proposer {
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
-// the context or proposeTimeout ends; the error is then ErrUnavailable.
+// the context or proposeTimeout ends; the error is then [quorum.ErrUnavailable].
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
@@ -72,7 +70,7 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
-			return fsm.Outcome{}, fmt.Errorf("%w (%w)", ErrUnavailable, err)
+			return fsm.Outcome{}, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, err)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"coffer/cluster"
+	"coffer/cluster/quorum"
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
@@ -171,7 +171,7 @@ func (b *Base) refresh(ctx context.Context) error {
 	if call.Consistency != Local {
 		err := b.Cluster.ReadBarrier(ctx)
 		switch {
-		case errors.Is(err, cluster.ErrBehind):
+		case errors.Is(err, quorum.ErrBehind):
 			return &UnavailableError{"This node has not caught up with the region's leader, and would answer with old state. Try again, or ask another node.", err}
 		case err != nil && call.Consistency == Strong:
 			return noLeader(err)
