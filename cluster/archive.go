@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"coffer/fsm"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"coffer/fsm"
 )
 
 // handleSnapshot streams the state of this node, behind a read barrier, while writes go on.

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -61,16 +60,14 @@ func (n *Cluster) calls() http.Handler {
 }
 
 func callerOf(r *http.Request) pki.Identity {
+	if id, ok := r.Context().Value(regionKey{}).(pki.Identity); ok {
+		return id
+	}
 	id, err := pki.IdentityOf(r.TLS.PeerCertificates[0])
 	if err != nil {
 		return pki.Identity{}
 	}
 	return id
-}
-
-func isNode(state tls.ConnectionState) bool {
-	id, err := pki.IdentityOf(state.PeerCertificates[0])
-	return err == nil && id.Role == pki.Node
 }
 
 func readCBOR(r *http.Request, into any) error {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"coffer/fsm"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/raft"
+
+	"coffer/fsm"
 )
 
 // joinRequest is what a node without data says of itself.

@@ -32,6 +32,8 @@ type peerPort struct {
 	index    *connQueue
 	calls    *connQueue
 	regions  *connQueue
+	unproven *openConns // before the end of their handshake
+	proven   *openConns
 	server   *http.Server // of calls
 	foreign  *http.Server // of regions
 
@@ -49,17 +51,18 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 	p := &peerPort{
 		n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)),
 		index: newConnQueue(addr), calls: newConnQueue(addr), regions: newConnQueue(addr),
+		unproven: newOpenConns(handshakesPerAddress, handshakes), proven: newOpenConns(connsPerIdentity, conns),
 	}
 	p.server, p.foreign = p.serverOf(n.calls()), p.serverOf(n.regionCalls())
 	p.foreign.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, regionKey{}, conn.(*regionConn).region)
+		return context.WithValue(ctx, regionKey{}, conn.(*regionConn).node)
 	}
 	return p, nil
 }
 
 func (p *peerPort) serverOf(calls http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           calls,
+		Handler:           (&bodies{held: map[pki.Identity]int{}}).bounded(calls),
 		ReadHeaderTimeout: peerTimeout,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          newStdLog(p.n.log.With("part", "peers")),
@@ -89,15 +92,20 @@ func (p *peerPort) serve(done *sync.WaitGroup) {
 	}()
 }
 
-// handshakes bounds the connections that have not proved who they are.
-const handshakes = 64
+// How many connections may be open: before their handshake ends, from one address and in all; and after it, of one
+// certificate's holder and in all. A node needs about a dozen.
+const (
+	handshakesPerAddress = 32
+	handshakes           = 256
+	connsPerIdentity     = 128
+	conns                = 4096
+)
 
 func (p *peerPort) accept() {
 	config := p.n.config.Credentials.Server(regionProtocol, raftProtocol, indexProtocol, callProtocol)
-	slots := make(chan struct{}, handshakes)
 	var open sync.WaitGroup
 	defer open.Wait()
-	for {
+	for number := uint64(1); ; number++ {
 		conn, err := p.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -106,17 +114,13 @@ func (p *peerPort) accept() {
 			time.Sleep(10 * time.Millisecond) // out of file descriptors: let some close
 			continue
 		}
-		slots <- struct{}{}
-		open.Add(1)
-		go func() {
-			defer open.Done()
-			defer func() { <-slots }()
-			p.admit(tls.Server(conn, config))
-		}()
+		watched := &watchConn{Conn: conn, number: number}
+		watched.moveTo(p.unproven, addressKey(conn.RemoteAddr()))
+		open.Go(func() { p.admit(watched, tls.Server(watched, config)) })
 	}
 }
 
-func (p *peerPort) admit(conn *tls.Conn) {
+func (p *peerPort) admit(watched *watchConn, conn *tls.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -124,17 +128,28 @@ func (p *peerPort) admit(conn *tls.Conn) {
 		_ = conn.Close()
 		return
 	}
+	state := conn.ConnectionState()
+	watched.proven(state.PeerCertificates[0])
+	id, err := pki.IdentityOf(state.PeerCertificates[0])
+	if err != nil {
+		_ = conn.Close() // the handshake has seen to it that it names somebody
+		return
+	}
+	watched.moveTo(p.proven, id.Name())
 	queue := p.calls
-	switch conn.ConnectionState().NegotiatedProtocol {
+	switch state.NegotiatedProtocol {
 	case raftProtocol:
 		queue = p.raft
 	case indexProtocol:
 		queue = p.index
 	case regionProtocol:
-		p.regions.put(&regionConn{conn, regionOf(conn.ConnectionState())})
+		watched.boundWrites(stallTimeout)
+		p.regions.put(&regionConn{conn, id})
 		return
+	default:
+		watched.boundWrites(stallTimeout)
 	}
-	if queue != p.calls && !isNode(conn.ConnectionState()) {
+	if queue != p.calls && id.Role != pki.Node {
 		_ = conn.Close()
 		return
 	}
@@ -145,18 +160,10 @@ func (p *peerPort) admit(conn *tls.Conn) {
 // know the protocol.
 type regionConn struct {
 	net.Conn
-	region string
+	node pki.Identity
 }
 
 type regionKey struct{}
-
-func regionOf(state tls.ConnectionState) string {
-	id, err := pki.IdentityOf(state.PeerCertificates[0])
-	if err != nil {
-		return "" // the handshake has seen to it that there is one
-	}
-	return id.Region
-}
 
 // dial connects to a node by its id, at the address that gossip knows, and verifies that it is that node.
 func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, error) {

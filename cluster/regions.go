@@ -266,7 +266,7 @@ func AnsweredRegion[In, Out any](do func(ctx context.Context, region string, in 
 			http.Error(w, "the question can't be read", http.StatusBadRequest)
 			return
 		}
-		out, err := do(r.Context(), r.Context().Value(regionKey{}).(string), in)
+		out, err := do(r.Context(), callerOf(r).Region, in)
 		var refused *CallError
 		switch {
 		case errors.As(err, &refused):

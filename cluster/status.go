@@ -1,12 +1,13 @@
 package cluster
 
 import (
-	"coffer/fsm"
 	"encoding/json"
 	"fmt"
 	"net/http"
 
 	"github.com/hashicorp/raft"
+
+	"coffer/fsm"
 )
 
 // Member is one node of the region.

@@ -142,7 +142,7 @@ func (c *Cluster) Add() (*Node, error) {
 	}
 	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip, &n.regionGossip} {
 		var err error
-		if *addr, err = freeAddr(); err != nil {
+		if *addr, err = FreeAddr(); err != nil {
 			return nil, err
 		}
 	}
@@ -157,8 +157,8 @@ var nextPort atomic.Int32
 
 func init() { nextPort.Store(10_000 + rand.Int32N(20_000)) }
 
-// freeAddr finds a port that nobody uses, and does not find it again.
-func freeAddr() (string, error) {
+// FreeAddr finds a port that nobody uses, and does not find it again.
+func FreeAddr() (string, error) {
 	var last error
 	for range 1000 {
 		port := 10_000 + int(nextPort.Add(1))%22_000

@@ -37,7 +37,7 @@ type Faults struct {
 
 // NewProxy listens on loopback for connections to target.
 func NewProxy(target string) (*Proxy, error) {
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,221 @@
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coffer/cluster"
+	"coffer/cluster/pki"
+	"coffer/fsm"
+	"coffer/internal/testcluster"
+	"coffer/kms"
+)
+
+const region = "us-east-1"
+
+// group is the nodes of a region, all in this process.
+type group struct {
+	t   *testing.T
+	dir string
+	key []byte // of the gossip
+}
+
+func newGroup(t *testing.T) *group {
+	g := &group{t: t, dir: t.TempDir(), key: bytes.Repeat([]byte("k"), 32)}
+	noError(t, pki.CreateAuthority(filepath.Join(g.dir, "ca"), time.Now()))
+	return g
+}
+
+// credentials makes and reads a certificate of this group's authority.
+func (g *group) credentials(role pki.Role, id string) *pki.Credentials {
+	g.t.Helper()
+	dir := filepath.Join(g.dir, string(role)+"-"+id)
+	if err := pki.Issue(filepath.Join(g.dir, "ca"), dir, pki.Identity{Role: role, Region: region, ID: id}, time.Now()); err != nil && !strings.Contains(err.Error(), "exists") {
+		g.t.Fatal(err)
+	}
+	c, err := pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
+	noError(g.t, err)
+	return c
+}
+
+// member is one node of a group.
+type member struct {
+	*cluster.Cluster
+	g      *group
+	config cluster.Config
+	dir    string
+	log    *lines
+	end    func()
+}
+
+// lines is what a node logs.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// add prepares a node that knows others, and starts it.
+func (g *group) add(id string, expect int, others ...*member) *member {
+	m := &member{g: g, dir: filepath.Join(g.dir, "data-"+id), log: &lines{}}
+	m.config = cluster.Config{
+		Dir: m.dir, Credentials: g.credentials(pki.Node, id), PeerAddr: "127.0.0.1:0", GossipAddr: freeAddr(g.t),
+		GossipKey: g.key, BootstrapExpect: expect, RootKeyID: func() string { return "root" },
+		CheckRestore: func(string) error { return nil },
+		Log:          slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", id),
+	}
+	for _, o := range others {
+		m.config.Join = append(m.config.Join, o.config.GossipAddr)
+	}
+	m.start()
+	g.t.Cleanup(func() {
+		m.stop()
+		if g.t.Failed() {
+			g.t.Logf("the end of %s's log:\n%s", id, tail(m.log.String()))
+		}
+	})
+	return m
+}
+
+func tail(s string) string { return s[max(0, len(s)-3000):] }
+
+func (m *member) start() {
+	m.g.t.Helper()
+	noError(m.g.t, os.MkdirAll(m.dir, 0o700))
+	store, err := fsm.Open(m.dir, fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }})
+	noError(m.g.t, err)
+	c := m.config
+	c.Store = store
+	if c.OnDamage == nil {
+		c.OnDamage = func(err error) { m.g.t.Error(err) }
+	}
+	c.OnLeader = func(ctx context.Context) error {
+		if store.Applied() > 2 {
+			return nil
+		}
+		key := kms.Key{ID: "k", Account: "123456789012", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
+		_, err := m.Propose(ctx, fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
+			ID: "state", Region: region, Account: "123456789012", RootKeyID: "root", DefaultKeyID: "k",
+		}}))
+		return err
+	}
+	m.Cluster, err = cluster.Start(c)
+	noError(m.g.t, err)
+	m.Begin()
+	m.end = sync.OnceFunc(func() {
+		m.Stop()
+		noError(m.g.t, store.Close())
+	})
+}
+
+func (m *member) stop() { m.end() }
+
+// three starts three nodes that form a cluster.
+func (g *group) three() []*member {
+	g.t.Helper()
+	a := g.add("n1", 3)
+	nodes := []*member{a, g.add("n2", 3, a), g.add("n3", 3, a)}
+	for _, m := range nodes {
+		m.awaitReady()
+	}
+	return nodes
+}
+
+func (m *member) awaitReady() {
+	m.g.t.Helper()
+	m.await("to be ready", m.Ready)
+}
+
+func (m *member) await(what string, check func() error) {
+	m.g.t.Helper()
+	ctx, cancel := context.WithTimeout(m.g.t.Context(), time.Minute)
+	defer cancel()
+	noError(m.g.t, testcluster.Eventually(ctx, what, check))
+}
+
+// peer is the address of a node's peer port.
+func (m *member) peer() string {
+	peer, _, _ := m.Addresses()
+	return peer
+}
+
+func leaderOf(nodes ...*member) (leader *member) {
+	t := nodes[0].g.t
+	t.Helper()
+	nodes[0].await("a leader", func() error {
+		for _, m := range nodes {
+			if m.IsLeader() {
+				leader = m
+				return nil
+			}
+		}
+		return errors.New("no node leads")
+	})
+	return leader
+}
+
+// call calls a peer port with a certificate, and returns the answer's status and body.
+func (m *member) call(as *pki.Credentials, method, path string, body []byte, header ...string) (int, string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: as.Client(region, m.config.Credentials.Identity.ID, "http/1.1"), DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(m.g.t.Context(), method, "https://"+m.peer()+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	addr, err := testcluster.FreeAddr()
+	noError(t, err)
+	return addr
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write replicates a command through the node.
+func (m *member) write(id string) error {
+	_, err := m.Propose(m.g.t.Context(), fsm.Encode([]byte(id), &fsm.Checkpoint{}))
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.config.Credentials.Identity.ID, err)
+	}
+	return nil
+}
