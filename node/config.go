@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"coffer/cluster/pki"
+	"coffer/damage"
 	"coffer/iam"
 	"coffer/kms/rootkey"
 )
@@ -140,5 +141,7 @@ func checkDamaged(dir string) error {
 	} else if err != nil {
 		return err
 	}
-	return fmt.Errorf("the data of this node was found damaged and it must be rebuilt from the others: remove the contents of its data directory and start it again; it then takes everything from the leader anew. A cluster of one node is rebuilt from a snapshot. What was found: %s", what)
+	return fmt.Errorf("%w: the data of this node was found damaged and it must be rebuilt from the others: remove the "+
+		"contents of its data directory and start it again; it then takes everything from the leader anew. A cluster of "+
+		"one node is rebuilt from a snapshot. What was found: %s", damage.Err, what)
 }

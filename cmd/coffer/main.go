@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"coffer/damage"
 )
 
 // version is set at release builds (-ldflags "-X main.version=…").
@@ -21,6 +24,9 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "coffer:", err)
+		if errors.Is(err, damage.Err) {
+			os.Exit(exitDamaged)
+		}
 		os.Exit(1)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"coffer/node"
 )
 
-// exitDamaged is the exit code of a node whose data is damaged.
+// exitDamaged is the exit code of a node whose data is damaged, also when it is started again with that data.
 const exitDamaged = 3
 
 type serverOptions struct {
