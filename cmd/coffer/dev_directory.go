@@ -23,9 +23,11 @@ const (
 	regionGossipKey = "region-gossip-key"
 	rootCredsFile   = "root-credentials.json"
 	operatorYAML    = "operator.yaml"
+	controlSocket   = "control.sock" // see control
+	lockFile        = "lock"         // see lockDirectory
 )
 
-// devInfo is dev.json: the contract for scripts and tests.
+// devInfo is dev.json, the contract for scripts and tests. It is there while all is up, and always says what is so.
 type devInfo struct {
 	iam.Credentials
 	Regions map[string]devRegion `json:"regions"`
@@ -37,10 +39,11 @@ type devRegion struct {
 }
 
 type devNode struct {
-	ID       string `json:"id"`
-	PID      int    `json:"pid"`
-	Endpoint string `json:"endpoint"`
-	Data     string `json:"data"`
+	ID       string    `json:"id"`
+	PID      int       `json:"pid"` // 0 if it does not run
+	Endpoint string    `json:"endpoint"`
+	Data     string    `json:"data"`
+	State    nodeState `json:"state"`
 }
 
 func stateDir() (string, error) {
@@ -58,9 +61,9 @@ func (c *devConfig) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-func (c *devConfig) id(i int) string                     { return "n" + strconv.Itoa(i+1) }
-func (c *devConfig) nodeDir(region string, i int) string { return c.path(region, c.id(i), "data") }
-func (c *devConfig) certDir(region string, i int) string { return c.path(region, c.id(i), "pki") }
+func (c *devConfig) id(i int) string                  { return "n" + strconv.Itoa(i+1) }
+func (c *devConfig) nodeDir(region, id string) string { return c.path(region, id, "data") }
+func (c *devConfig) certDir(region, id string) string { return c.path(region, id, "pki") }
 
 // operatorDir has the certificate of an operator of all the regions, which it lists.
 func (c *devConfig) operatorDir() string { return c.path("operator") }
@@ -98,10 +101,15 @@ func (c *devConfig) prepare() (creds iam.Credentials, err error) {
 		if err := os.MkdirAll(c.path(region), 0o700); err != nil {
 			return creds, err
 		}
+		// Fewer nodes than last time would be no majority of what the cluster's members are.
+		if _, statErr := os.Stat(c.nodeDir(region, c.id(c.nodes))); statErr == nil {
+			return creds, fmt.Errorf("--nodes %d: %s has data of more nodes: give their number as before, or another --data",
+				c.nodes, c.path(region))
+		}
 		private(c.path(region, rootKeyFile))
 		private(c.path(region, gossipKeyFile))
 		for i := range c.nodes {
-			issue(c.certDir(region, i), pki.Identity{Role: pki.Node, Region: region, ID: c.id(i)})
+			issue(c.certDir(region, c.id(i)), pki.Identity{Role: pki.Node, Region: region, ID: c.id(i)})
 		}
 	}
 	if err := c.dropOperator(); err != nil {
@@ -126,13 +134,15 @@ func (c *devConfig) dropOperator() error {
 	if b, err := os.ReadFile(path); err == nil && string(b) == regions {
 		return nil
 	}
-	return errors.Join(os.RemoveAll(c.operatorDir()), os.MkdirAll(c.operatorDir(), 0o700), os.WriteFile(path, []byte(regions), 0o600))
+	return errors.Join(os.RemoveAll(c.operatorDir()), os.MkdirAll(c.operatorDir(), 0o700),
+		os.WriteFile(path, []byte(regions), 0o600))
 }
 
 // writeOperator makes the configuration of operators' commands about a region.
 func (c *devConfig) writeOperator(region, peer string) error {
 	dir := c.operatorDir()
-	yaml := fmt.Sprintf("node: %s\nregion: %s\nca: %s\ncert: %s\nkey: %s\n", peer, region, filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
+	yaml := fmt.Sprintf("node: %s\nregion: %s\nca: %s\ncert: %s\nkey: %s\n", peer, region,
+		filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
 	return os.WriteFile(c.path(region, operatorYAML), []byte(yaml), 0o600)
 }
 

@@ -2,250 +2,180 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"coffer/cluster/pki"
-	"coffer/node"
+	"coffer/iam"
 )
 
-func runDev(ctx context.Context, out io.Writer, c devConfig) (err error) {
-	if err := c.check(); err != nil {
+// dev is a running `coffer dev`: the parent of its nodes.
+type dev struct {
+	config      devConfig
+	credentials iam.Credentials // of the account
+	operator    *pki.Credentials
+	out         io.Writer
+	lock        *os.File // of the directory
+	client      *http.Client
+	nodes       []*devServer // of all regions, in order; never changes
+
+	acting sync.Mutex // one command at a time
+
+	mu       sync.Mutex // guards below, and what devServer and child say
+	up       bool       // all was started and told
+	stopping bool
+
+	telling   sync.Mutex // guards writes to out
+	recording sync.Mutex // guards the files that record writes
+}
+
+func runDev(ctx context.Context, out io.Writer, c devConfig) error {
+	syscall.Umask(0o077) // all that this process and its nodes make is the user's own
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	if c.dir == "" {
-		if c.dir, err = stateDir(); err != nil {
-			return err
-		}
-	}
-	if c.dir, err = filepath.Abs(c.dir); err != nil {
+	lock, err := c.lockDirectory(ctx)
+	if err != nil {
 		return err
 	}
+	defer lock.Close()
+	_ = os.Remove(c.path(devJSON)) // of a run that was killed
+	listener, err := c.listenControl()
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	d, err := newDev(c, out, lock)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(c.path(devJSON))
+	defer d.stop()
+	server := &http.Server{Handler: d.control(), ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+	if err := d.startAll(ctx); err != nil {
+		return err
+	}
+	d.explain()
+	<-ctx.Done()
+	return nil
+}
+
+func newDev(c devConfig, out io.Writer, lock *os.File) (*dev, error) {
 	creds, err := c.prepare()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_ = os.Remove(filepath.Join(c.dir, devJSON)) // of a run that was killed
-
-	d := &dev{config: c, exited: make(chan error, c.nodes*len(c.regions))}
-	defer d.stop()
-	info := devInfo{creds, map[string]devRegion{}}
-	var seed string // gossip address of the first node of all
-	var endpoints []string
-	for r, name := range c.regions {
-		region, first := devRegion{}, node.Info{}
+	dir := c.operatorDir()
+	operator, err := pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	d := &dev{config: c, credentials: creds, operator: operator, out: out, lock: lock, client: client}
+	for r, region := range c.regions {
 		for i := range c.nodes {
-			started, err := d.start(ctx, place{r, i}, first.Gossip, seed)
-			if err != nil {
+			id := c.id(i)
+			p := &devServer{region: region, id: id, data: c.nodeDir(region, id), log: c.path(region, id, "log")}
+			if c.port != 0 {
+				p.port = c.port + r*c.nodes + i
+			}
+			d.nodes = append(d.nodes, p)
+		}
+	}
+	return d, nil
+}
+
+// startAll starts all nodes and waits until they are ready. A node whose data is damaged is told and left out, as long
+// as the others are a majority: a cluster is made to lose nodes. Any other end is a mistake that is better mended first.
+func (d *dev) startAll(ctx context.Context) error {
+	d.acting.Lock()
+	defer d.acting.Unlock()
+	each := func(do func(*dev, context.Context, *devServer) error) error {
+		for _, p := range d.nodes {
+			if d.look(p).state == nodeEnded {
+				continue
+			}
+			err := do(d, ctx, p)
+			if ended := (*endedError)(nil); errors.As(err, &ended) && ended.ch.damaged() {
+				d.tellEnded(p, ended.ch)
+			} else if err != nil {
 				return err
 			}
-			if i == 0 {
-				first = started
+		}
+		return nil
+	}
+	if err := each((*dev).start); err != nil {
+		return err
+	}
+	for _, region := range d.config.regions {
+		if views := d.viewRegion(ctx, region); len(runningNames(views)) <= d.config.nodes/2 {
+			return errors.New(region + ": " + outlook(views))
+		}
+	}
+	if err := each((*dev).awaitReady); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.up = true
+	d.mu.Unlock()
+	return d.record()
+}
+
+// record writes dev.json and the operators' configuration as things are now.
+func (d *dev) record() error {
+	d.recording.Lock()
+	defer d.recording.Unlock()
+	c := &d.config
+	info := devInfo{d.credentials, map[string]devRegion{}}
+	for _, name := range c.regions {
+		region, peer := devRegion{}, ""
+		for _, p := range d.nodes {
+			if p.region != name {
+				continue
 			}
-			if seed == "" {
-				seed = started.Regions
+			v := d.look(p)
+			region.Endpoints = append(region.Endpoints, v.endpoint)
+			region.Nodes = append(region.Nodes, devNode{p.id, v.pid, v.endpoint, p.data, v.state})
+			// Operators' commands ask one node: one that answers.
+			if v.state == nodeRuns && peer == "" {
+				peer = v.peer
 			}
-			region.Endpoints = append(region.Endpoints, started.Endpoint)
-			region.Nodes = append(region.Nodes, devNode{started.ID, started.PID, started.Endpoint, c.nodeDir(name, i)})
 		}
 		info.Regions[name] = region
-		endpoints = append(endpoints, region.Endpoints...)
-		if err := c.writeOperator(name, first.Peer); err != nil {
-			return err
-		}
-	}
-	if err := d.awaitReady(ctx, endpoints); err != nil {
-		return err
-	}
-	defer os.Remove(filepath.Join(c.dir, devJSON))
-	if err := writeJSON(filepath.Join(c.dir, devJSON), info); err != nil {
-		return err
-	}
-	d.explain(out, info)
-
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-d.exited:
-		return err
-	}
-}
-
-// explain tells what to paste.
-func (d *dev) explain(out io.Writer, info devInfo) {
-	c := &d.config
-	first := c.regions[0]
-	endpoint := info.Regions[first].Endpoints[0]
-	fmt.Fprintf(out, `Coffer runs with %d node(s) in %s; its data is in %s
-
-  export AWS_ENDPOINT_URL_SECRETS_MANAGER=%s AWS_ENDPOINT_URL_KMS=%s
-  export AWS_ACCESS_KEY_ID=%s
-  export AWS_SECRET_ACCESS_KEY=%s
-  export AWS_REGION=%s AWS_DEFAULT_REGION=%s
-
-  aws secretsmanager create-secret --name my/first --secret-string 'correct horse'
-`, c.nodes, strings.Join(c.regions, ", "), c.dir, endpoint, endpoint, info.AccessKeyID, info.SecretAccessKey, first, first)
-	for _, region := range c.regions[1:] {
-		fmt.Fprintf(out, `
-Replicate it to %s, and read it there:
-
-  aws secretsmanager replicate-secret-to-regions --secret-id my/first --add-replica-regions Region=%s
-  aws secretsmanager get-secret-value --secret-id my/first --region %s --endpoint-url %s
-`, region, region, region, info.Regions[region].Endpoints[0])
-	}
-	fmt.Fprintf(out, "\nLook at the cluster:  coffer cluster members --config %s\n", c.path(first, operatorYAML))
-	if len(c.regions) > 1 {
-		fmt.Fprintf(out, "Look at the regions:  coffer regions status --config %s\n", c.path(first, operatorYAML))
-	}
-	fmt.Fprintln(out, "Ctrl-C stops it.")
-}
-
-// dev is the running children.
-type dev struct {
-	config devConfig
-	exited chan error // what ended a child that was not told to end
-
-	mu       sync.Mutex // guards below
-	stopping bool
-	children []*child
-}
-
-type child struct {
-	cmd   *exec.Cmd
-	stdin io.Closer // its end tells the child that this process has ended
-	log   *os.File
-	done  chan struct{}
-}
-
-const startTimeout = 60 * time.Second
-
-// place is which node of which region is meant.
-type place struct{ region, node int }
-
-// start runs a node and waits until it listens. join is a gossip address in its region, seed one of another region's;
-// either may be empty.
-func (d *dev) start(ctx context.Context, at place, join, seed string) (info node.Info, err error) {
-	c := &d.config
-	self, err := os.Executable()
-	if err != nil {
-		return info, err
-	}
-	port := 0
-	if c.port != 0 {
-		port = c.port + at.region*c.nodes + at.node
-	}
-	region := c.regions[at.region]
-	data, name := c.nodeDir(region, at.node), c.id(at.node)+" of "+region
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return info, err
-	}
-	_ = os.Remove(filepath.Join(data, node.InfoFile))
-	pkiDir := c.certDir(region, at.node)
-	args := []string{
-		"server", "--stop-with-parent", "--log-level", c.logLevel, "--data", data,
-		"--ca", filepath.Join(pkiDir, pki.CAFile), "--cert", filepath.Join(pkiDir, pki.CertFile), "--key", filepath.Join(pkiDir, pki.KeyFile),
-		"--listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), "--peer", "127.0.0.1:0", "--gossip", "127.0.0.1:0",
-		"--gossip-key", c.path(region, gossipKeyFile), "--root-key", c.path(region, rootKeyFile), "--root-credentials", c.path(rootCredsFile),
-		"--bootstrap-expect", strconv.Itoa(c.nodes),
-	}
-	if join != "" {
-		args = append(args, "--join", join)
-	}
-	if len(c.regions) > 1 {
-		args = append(args, "--region-gossip", "127.0.0.1:0", "--region-gossip-key", c.path(regionGossipKey))
-		if seed != "" {
-			args = append(args, "--region-join", seed)
-		}
-	}
-	logPath := c.path(region, c.id(at.node), "log")
-	logFile, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return info, err
-	}
-	ch := &child{cmd: exec.Command(self, args...), log: logFile, done: make(chan struct{})}
-	ch.cmd.Stdout, ch.cmd.Stderr = logFile, logFile
-	ch.cmd.Env = append(os.Environ(), "COFFER_CONFIG=")
-	ch.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which stops them in order
-	if ch.stdin, err = ch.cmd.StdinPipe(); err != nil {
-		return info, err
-	}
-	if err := ch.cmd.Start(); err != nil {
-		return info, err
-	}
-	d.mu.Lock()
-	d.children = append(d.children, ch)
-	d.mu.Unlock()
-	go func() {
-		err := ch.cmd.Wait()
-		_ = logFile.Close()
-		close(ch.done)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if !d.stopping {
-			d.exited <- fmt.Errorf("node %s ended by itself (%v); the end of its log, %s:\n%s", name, err, logPath, tail(logPath))
-		}
-	}()
-	return info, d.await(ctx, "node "+name+" to listen", func() bool {
-		b, err := os.ReadFile(filepath.Join(data, node.InfoFile))
-		return err == nil && json.Unmarshal(b, &info) == nil
-	})
-}
-
-func (d *dev) awaitReady(ctx context.Context, endpoints []string) error {
-	client := &http.Client{Timeout: 2 * time.Second}
-	for _, endpoint := range endpoints {
-		err := d.await(ctx, endpoint+" to be ready", func() bool {
-			resp, err := client.Get(endpoint + "/readyz")
-			if err != nil {
-				return false
+		if peer != "" {
+			if err := c.writeOperator(name, peer); err != nil {
+				return err
 			}
-			_ = resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
-		})
-		if err != nil {
-			return err
 		}
 	}
-	return nil
+	return writeJSON(c.path(devJSON), info)
 }
 
-// await polls until ok, a child's end, or startTimeout.
-func (d *dev) await(ctx context.Context, what string, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for !ok() {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case err := <-d.exited:
-			return err
-		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w; the nodes' logs are under %s", what, ctx.Err(), d.config.dir)
-		}
-	}
-	return nil
-}
+// stopTimeout bounds the wait for a node that was told to stop: it finishes its requests.
+const stopTimeout = 30 * time.Second
 
-// stop ends all children, with SIGTERM and, if one does not end, SIGKILL.
+// stop ends all nodes, with SIGTERM and, if one does not end, SIGKILL.
 func (d *dev) stop() {
 	d.mu.Lock()
-	d.stopping = true
-	children := d.children
-	d.mu.Unlock()
-	for _, ch := range children {
-		_ = ch.cmd.Process.Signal(syscall.SIGTERM)
+	d.stopping = true // from now on nothing starts
+	var children []*child
+	for _, p := range d.nodes {
+		if p.child != nil {
+			children = append(children, p.child)
+			_ = p.child.cmd.Process.Signal(syscall.SIGTERM)
+			_ = p.child.cmd.Process.Signal(syscall.SIGCONT) // a paused one must go on to stop
+		}
 	}
-	deadline := time.After(30 * time.Second)
+	d.mu.Unlock()
+	deadline := time.After(stopTimeout)
 	for _, ch := range children {
 		select {
 		case <-ch.done:
@@ -253,15 +183,5 @@ func (d *dev) stop() {
 			_ = ch.cmd.Process.Kill()
 			<-ch.done
 		}
-		_ = ch.stdin.Close()
 	}
-}
-
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }

@@ -24,20 +24,27 @@ import (
 
 // devProcess is a running `coffer dev`.
 type devProcess struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	info devInfo
-	done chan struct{}
+	t      *testing.T
+	binary string
+	dir    string
+	output string // file
+	cmd    *exec.Cmd
+	info   devInfo
+	done   chan struct{}
 }
 
 // startDev starts `coffer dev` and waits for dev.json.
 func startDev(t *testing.T, binary, dir string, args ...string) *devProcess {
 	t.Helper()
 	_ = os.Remove(filepath.Join(dir, devJSON)) // one that was killed leaves it behind
-	d := &devProcess{t: t, done: make(chan struct{})}
-	var output strings.Builder
+	d := &devProcess{t: t, binary: binary, dir: dir, output: filepath.Join(t.TempDir(), "output"), done: make(chan struct{})}
+	output, err := os.Create(d.output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
 	d.cmd = exec.Command(binary, append([]string{"dev", "--port", "0", "--data", dir}, args...)...)
-	d.cmd.Stdout, d.cmd.Stderr = &output, &output
+	d.cmd.Stdout, d.cmd.Stderr = output, output
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -46,19 +53,36 @@ func startDev(t *testing.T, binary, dir string, args ...string) *devProcess {
 	d.eventually("dev.json", func() error {
 		select {
 		case <-d.done:
-			t.Fatalf("coffer dev ended: %s", output.String())
+			t.Fatalf("coffer dev ended: %s", d.said())
 		default:
 		}
-		b, err := os.ReadFile(filepath.Join(dir, devJSON))
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(b, &d.info); err != nil {
-			t.Fatalf("dev.json was not written atomically: %v", err)
-		}
-		return nil
+		_, err := os.Stat(filepath.Join(dir, devJSON))
+		return err
 	})
+	d.reload()
 	return d
+}
+
+// reload reads dev.json, which says what is so now.
+func (d *devProcess) reload() {
+	d.t.Helper()
+	b, err := os.ReadFile(filepath.Join(d.dir, devJSON))
+	if err == nil {
+		d.info = devInfo{}
+		err = json.Unmarshal(b, &d.info)
+	}
+	if err != nil {
+		d.t.Fatalf("dev.json: %v", err)
+	}
+}
+
+// said is what it has printed.
+func (d *devProcess) said() string {
+	b, err := os.ReadFile(d.output)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(b)
 }
 
 func (d *devProcess) eventually(what string, check func() error) {
@@ -100,7 +124,7 @@ func (d *devProcess) childrenEnd() {
 }
 
 // TestDevKeepsSecrets starts `coffer dev` on one directory again and again, however it ended before: by
-// SIGTERM, by SIGKILL, by the death of a node. Its nodes never outlive it, and the secret is always there.
+// SIGTERM, by SIGKILL, by Ctrl-C. Its nodes never outlive it, and the secret is always there.
 func TestDevKeepsSecrets(t *testing.T) {
 	binary, err := testcluster.Build(t.Context(), t.TempDir())
 	if err != nil {
@@ -115,7 +139,6 @@ func TestDevKeepsSecrets(t *testing.T) {
 				func(d *devProcess) { _ = d.cmd.Process.Signal(syscall.SIGTERM) },
 				func(d *devProcess) { _ = d.cmd.Process.Kill() },
 				func(d *devProcess) { _ = d.cmd.Process.Signal(os.Interrupt) },
-				func(d *devProcess) { _ = syscall.Kill(d.info.Regions["us-east-1"].Nodes[nodes-1].PID, syscall.SIGKILL) },
 				func(d *devProcess) { _ = d.cmd.Process.Signal(syscall.SIGTERM) },
 			} {
 				d := startDev(t, binary, dir, "--nodes", fmt.Sprint(nodes))
