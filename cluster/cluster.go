@@ -15,6 +15,7 @@ import (
 
 	"coffer/cluster/pki"
 	"coffer/cluster/raftlog"
+	"coffer/cluster/readindex"
 	"coffer/fsm"
 )
 
@@ -83,7 +84,7 @@ type Cluster struct {
 	client   *http.Client // to other nodes' peer ports
 	logs     *raftlog.Log
 	proposer *proposer
-	barrier  *barrier
+	barrier  *readindex.Barrier
 
 	raft        atomic.Pointer[raft.Raft]
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
@@ -145,7 +146,7 @@ func Start(c Config) (_ *Cluster, err error) {
 	n.begin = func() {
 		n.run(ctx, n.proposer.run)
 		n.run(ctx, n.answerReadIndexes)
-		n.run(ctx, n.catchUp)
+		n.run(ctx, n.keepConfirmed)
 		n.run(ctx, n.watchLeadership)
 		n.run(ctx, func(ctx context.Context) { n.gossip.join(ctx, c.Join) })
 		if n.regions != nil {
@@ -261,17 +262,16 @@ func (n *Cluster) establish(ctx context.Context) {
 }
 
 // leads reports whether this node is an established leader.
-func (n *Cluster) leads() bool {
-	r := n.raft.Load()
-	return r != nil && r.State() == raft.Leader && n.established.Load() == r.CurrentTerm()
-}
+func (n *Cluster) leads() bool { return n.LeaderTerm() != 0 }
 
-// LeaderTerm is the term in which this node leads the region and has applied all that was committed before; 0 if it does not.
+// LeaderTerm is the term in which this node leads the region, has committed and has applied all that was committed
+// before; 0 if it does not.
 func (n *Cluster) LeaderTerm() uint64 {
-	if !n.leads() {
+	term, r := n.established.Load(), n.raft.Load()
+	if r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
 		return 0
 	}
-	return n.established.Load()
+	return term
 }
 
 // IsLeader reports whether this node leads the region and has applied all that was committed before.
@@ -369,6 +369,9 @@ func (n *Cluster) Stop() {
 		n.peers.stop()
 	}
 	n.done.Wait()
+	if n.barrier != nil {
+		n.barrier.Close()
+	}
 	if n.client != nil {
 		n.client.CloseIdleConnections()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"coffer/cluster/pki"
+	"coffer/cluster/readindex"
 )
 
 // The protocols of a peer port (ALPN).
@@ -102,7 +103,7 @@ const (
 )
 
 func (p *peerPort) accept() {
-	config := p.n.config.Credentials.Server(regionProtocol, raftProtocol, indexProtocol, callProtocol)
+	config := p.n.config.Credentials.Server(regionProtocol, raftProtocol, readindex.Protocol, callProtocol)
 	var open sync.WaitGroup
 	defer open.Wait()
 	for number := uint64(1); ; number++ {
@@ -140,7 +141,7 @@ func (p *peerPort) admit(watched *watchConn, conn *tls.Conn) {
 	switch state.NegotiatedProtocol {
 	case raftProtocol:
 		queue = p.raft
-	case indexProtocol:
+	case readindex.Protocol:
 		queue = p.index
 	case regionProtocol:
 		watched.boundWrites(stallTimeout)

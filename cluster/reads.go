@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/cluster/pki"
+	"coffer/cluster/quorum"
+	"coffer/cluster/readindex"
+)
+
+// member is this node as its read index sees it (readindex.Node).
+type member struct{ n *Cluster }
+
+func (m member) Term() uint64 {
+	if r := m.n.raft.Load(); r != nil {
+		return r.CurrentTerm()
+	}
+	return 0
+}
+
+func (m member) Leads() uint64                 { return m.n.LeaderTerm() }
+func (m member) Leader() string                { return m.n.leader() }
+func (m member) Members() quorum.Configuration { return m.n.members() }
+func (m member) Applied() uint64               { return m.n.config.Store.Applied() }
+
+func (m member) WaitApplied(ctx context.Context, index uint64) error {
+	return m.n.config.Store.WaitApplied(ctx, index)
+}
+
+// members are those of Raft's latest configuration, uncommitted included.
+func (n *Cluster) members() quorum.Configuration {
+	servers := n.servers()
+	c := make(quorum.Configuration, len(servers))
+	for i, s := range servers {
+		c[i] = quorum.Server{ID: string(s.ID), Voter: s.Suffrage == raft.Voter}
+	}
+	return c
+}
+
+func newBarrier(n *Cluster) *readindex.Barrier {
+	return readindex.New(readindex.Config{
+		Self:    n.id,
+		Node:    member{n},
+		Cluster: func() readindex.ClusterID { return readindex.IDOf("") }, // until clusters have ids
+		Dial: func(ctx context.Context, id string) (net.Conn, error) {
+			return n.peers.dial(ctx, id, readindex.Protocol)
+		},
+	})
+}
+
+// ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the call. It
+// fails as [readindex.Barrier.Wait] does.
+func (n *Cluster) ReadBarrier(ctx context.Context) error { return n.barrier.Wait(ctx) }
+
+// confirmInterval is how often this node has its state confirmed also without readers, so that it knows how old it is
+// when the leader is lost.
+const confirmInterval = time.Second
+
+// keepConfirmed has this node's state confirmed now and then, and notes when it was for the first time: when the node has
+// applied what the leader had. Raft can let a node that was away wait for seconds before it sends it anything.
+func (n *Cluster) keepConfirmed(ctx context.Context) {
+	for {
+		pause := confirmInterval
+		if n.ReadBarrier(ctx) == nil {
+			n.caughtUp.Store(true)
+		} else if !n.caughtUp.Load() {
+			pause = retryAfter
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// answerReadIndexes serves other nodes' read-index connections until ctx ends.
+func (n *Cluster) answerReadIndexes(ctx context.Context) {
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		conn, err := n.peers.index.Accept()
+		if err != nil {
+			return // the port was closed
+		}
+		asker, err := pki.IdentityOf(conn.(*tls.Conn).ConnectionState().PeerCertificates[0])
+		if err != nil {
+			_ = conn.Close()
+			continue
+		}
+		open.Go(func() { n.barrier.Serve(ctx, conn, asker.ID) })
+	}
+}
