@@ -50,6 +50,10 @@ type Config struct {
 	CheckRestore func(archive string) error
 	// OnDamage is called with what is damaged.
 	OnDamage func(error)
+	// OnFatal is called with a write of the Raft log that failed: the process has to end at once.
+	OnFatal func(error)
+	// OnHung is called with a write of the Raft log that does not end: the process must cut its connections, then end.
+	OnHung func(error)
 
 	Log *slog.Logger
 }
@@ -108,7 +112,19 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.Stop()
 		}
 	}()
-	if n.logs, err = raftlog.Open(c.Dir, c.OnDamage); err != nil {
+	snapshots, err := n.snapshotStore()
+	if err != nil {
+		return nil, err
+	}
+	newest, err := newestSnapshot(snapshots)
+	if err != nil {
+		return nil, err
+	}
+	n.logs, err = raftlog.Open(c.Dir, raftlog.Options{
+		Log: c.Log, Used: c.Store.Applied() > 0 || newest > 0,
+		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung,
+	})
+	if err != nil {
 		return nil, err
 	}
 	if n.peers, err = listenPeers(n); err != nil {
@@ -127,10 +143,6 @@ func Start(c Config) (_ *Cluster, err error) {
 	n.proposer = newProposer(n)
 	n.barrier = newBarrier(n)
 
-	snapshots, err := n.snapshotStore()
-	if err != nil {
-		return nil, err
-	}
 	member, err := raft.HasExistingState(n.logs, n.logs, snapshots)
 	if err != nil {
 		return nil, fmt.Errorf("read the Raft log: %w", err)
@@ -159,6 +171,18 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.peers.serve(&n.done)
 	}
 	return n, nil
+}
+
+// newestSnapshot is the index that the newest snapshot reaches, 0 if there is none.
+func newestSnapshot(snapshots raft.SnapshotStore) (index uint64, err error) {
+	metas, err := snapshots.List()
+	if err != nil {
+		return 0, fmt.Errorf("list snapshots: %w", err)
+	}
+	if len(metas) == 0 {
+		return 0, nil
+	}
+	return metas[0].Index, nil
 }
 
 // Begin begins to take part: with the data that this node has, or else by forming or joining a cluster in the
@@ -199,18 +223,19 @@ func (n *Cluster) raftConfig() *raft.Config {
 func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
 	rc := n.raftConfig()
 	// The store is durable and knows its index: it needs a snapshot at start only if it is behind the newest.
-	metas, err := snapshots.List()
+	newest, err := newestSnapshot(snapshots)
 	if err != nil {
-		return fmt.Errorf("list snapshots: %w", err)
+		return err
 	}
-	rc.NoSnapshotRestoreOnStart = len(metas) == 0 || n.config.Store.Applied() >= metas[0].Index
+	rc.NoSnapshotRestoreOnStart = n.config.Store.Applied() >= newest
+	if err := n.logs.Verify(newest); err != nil {
+		return fmt.Errorf("read the Raft log: %w", err)
+	}
 	last, err := n.logs.LastIndex()
 	if err != nil {
 		return fmt.Errorf("read the Raft log: %w", err)
 	}
-	if len(metas) > 0 {
-		last = max(last, metas[0].Index)
-	}
+	last = max(last, newest)
 	if applied := n.config.Store.Applied(); applied > last {
 		return fmt.Errorf("%w: the state store is at entry %d but the Raft log ends at %d", fsm.ErrDamaged, applied, last)
 	}

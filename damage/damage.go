@@ -1,8 +1,9 @@
 // Package damage says what counts as damage of stored data, and tells it from mistakes in the code.
 //
-// Damage is what checksums find, a panic inside a call into bbolt, and a memory fault whose address lies in a file that
-// is mapped: nothing else. A node that finds damage never serves from that data again, so a mistake in a closure or in the
-// applying of one command must not count as such: all nodes of a region make the same mistake at the same entry.
+// Damage is what checksums find, a panic inside a call into bbolt or raft-boltdb, and a memory fault whose address lies
+// in a file that is mapped: nothing else. A node that finds damage never serves from that data again, so a mistake in a
+// closure or in the applying of one command must not count as such: all nodes of a region make the same mistake at the
+// same entry.
 package damage
 
 import (
@@ -50,8 +51,9 @@ func Recover(err *error, mapped func(address uintptr) bool) {
 	panic(p)
 }
 
-// insideBolt reports whether the panic that is being recovered began in a call into bbolt: from where it was raised outwards,
-// bbolt comes before this project's code. A closure that bbolt calls is this project's code.
+// insideBolt reports whether the panic that is being recovered began in a call into bbolt, or into raft-boltdb, which
+// decodes what bbolt reads: from where it was raised outwards, they come before this project's code. A closure that bbolt
+// calls is this project's code.
 func insideBolt() bool {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
@@ -61,7 +63,8 @@ func insideBolt() bool {
 		switch {
 		case f.Function == "runtime.gopanic" || f.Function == "runtime.sigpanic":
 			raised = true
-		case raised && strings.HasPrefix(f.Function, "go.etcd.io/bbolt"):
+		case raised && strings.HasPrefix(f.Function, "go.etcd.io/bbolt"),
+			raised && strings.HasPrefix(f.Function, "github.com/hashicorp/raft-boltdb"):
 			return true
 		case raised && strings.HasPrefix(f.Function, "coffer/"):
 			return false

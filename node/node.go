@@ -32,7 +32,7 @@ import (
 type Options struct {
 	Log *slog.Logger
 	Now func() time.Time
-	// Die ends the process at once, since its data is damaged.
+	// Die ends the process at once: its data is damaged ([damage.Err]), or its disk does not take writes as it should.
 	Die func(error)
 }
 
@@ -122,7 +122,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKey: n.secrets.regionGossipKey,
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
-		RootKeyID: n.rootKeyID, Calls: append(n.roots.calls(), n.regionCalls()...), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged, Log: n.log,
+		RootKeyID: n.rootKeyID, Calls: append(n.roots.calls(), n.regionCalls()...), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
+		OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
 	})
 	if err != nil {
 		return nil, n.mark(err)
@@ -323,6 +324,16 @@ func (n *Node) close() {
 // holds may be served.
 func (n *Node) damaged(err error) {
 	n.options.Die(n.mark(err))
+}
+
+// fatal ends the process at once after a write that failed. The data is not marked: what is on the disk is right, and a
+// new start begins from there.
+func (n *Node) fatal(err error) { n.options.Die(err) }
+
+// hung ends the process when a write to its disk does not end.
+func (n *Node) hung(err error) {
+	cutOff()
+	n.options.Die(err)
 }
 
 func (n *Node) mark(err error) error {

@@ -1,4 +1,3 @@
-// Package raftlog is the Raft log of a node: its entries, each with a checksum.
 package raftlog
 
 import (
@@ -8,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"coffer/damage"
 	"coffer/durable"
@@ -22,37 +23,92 @@ import (
 // File is the name of the Raft log in a data directory.
 const File = "raft.db"
 
-// Log is the Raft log with a checksum on every entry, which raft-boltdb does not have: it is
-// written into the entry's Extensions, which Raft itself leaves alone, and verified by every read.
+// Log is a node's Raft log, and what must survive beside it: a [raft.LogStore] without holes and a [raft.StableStore].
 type Log struct {
-	*raftboltdb.BoltStore
-	onDamage func(error)
+	guard *guard
+	bolt  entries
+
+	mu      sync.Mutex // guards below
+	record  *record
+	reached uint64 // the last entry that is synced
+	cut     bool   // entries were removed from the end, and none written there since
 }
 
-// Open opens or creates the log in directory dir. onDamage is called with what is damaged.
-func Open(dir string, onDamage func(error)) (*Log, error) {
+// entries is what raft-boltdb does here; a test puts a failing disk in between.
+type entries interface {
+	raft.LogStore
+	Close() error
+}
+
+// Open opens the log in directory dir, and makes it where there is none and o says that none is expected. What it finds
+// damaged is its error ([damage.Err]); the functions of o are called from then on.
+func Open(dir string, o Options) (_ *Log, err error) {
+	if o.HungAfter == 0 {
+		o.HungAfter = DefaultHungAfter
+	}
 	path := filepath.Join(dir, File)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		temp := path + ".new"
-		if err := os.RemoveAll(temp); err != nil {
-			return nil, err
-		}
-		store, err := openBolt(temp)
+	_, err = os.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return nil, err
+	}
+	l := &Log{guard: &guard{Options: o}}
+	if l.record, err = openRecord(dir, missing && !o.Used); err != nil {
+		return nil, err
+	}
+	defer func() {
 		if err != nil {
-			return nil, err
+			err = errors.Join(err, l.record.file.Close())
 		}
-		if err := store.Close(); err != nil { // bbolt has synced every transaction
-			return nil, err
+	}()
+	mended, err := l.record.load()
+	if err != nil {
+		return nil, err
+	}
+	if mended {
+		o.Log.Warn("one copy of this node's term and vote was not whole and was written anew from the other: " +
+			"a crash while it was written, or a failing disk")
+	}
+	if missing {
+		// The record is made first and stays as it was made until the log is there.
+		if o.Used || l.record.number != first {
+			return nil, fmt.Errorf("%w: the Raft log %s is missing", damage.Err, File)
 		}
-		if err := durable.Install(temp, path); err != nil {
-			return nil, err
+		if err := create(path); err != nil {
+			return nil, fmt.Errorf("create the Raft log: %w", err)
 		}
 	}
-	store, err := openBolt(path)
+	err = guarded(func() error {
+		if err := checkPages(path); err != nil {
+			return err
+		}
+		if l.bolt, err = openBolt(path); err != nil {
+			return err
+		}
+		l.reached, err = l.bolt.LastIndex()
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the Raft log: %w", err)
 	}
-	return &Log{store, onDamage}, nil
+	return l, nil
+}
+
+// create makes an empty log: completely, then renamed into place, since a power failure while bbolt makes one can
+// leave it broken (etcd-io/bbolt#567).
+func create(path string) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	store, err := openBolt(temp)
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil { // bbolt has synced every transaction
+		return err
+	}
+	return durable.Install(temp, path)
 }
 
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
@@ -65,46 +121,148 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	})
 }
 
+// sumEntry is the checksum of an entry. raft-boltdb has none; it is kept in the entry's Extensions, which Raft leaves
+// alone.
 func sumEntry(l *raft.Log) uint64 {
 	var d xxhash.Digest
 	d.Reset()
-	var head [17]byte
+	var head [25]byte
 	binary.BigEndian.PutUint64(head[:], l.Index)
 	binary.BigEndian.PutUint64(head[8:], l.Term)
-	head[16] = byte(l.Type)
+	binary.BigEndian.PutUint64(head[16:], uint64(l.AppendedAt.UnixNano()))
+	head[24] = byte(l.Type)
 	_, _ = d.Write(head[:])
 	_, _ = d.Write(l.Data)
 	return d.Sum64()
 }
 
-// StoreLog is [Log.StoreLogs] of one entry.
-func (c *Log) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
+// IsMonotonic tells Raft to empty the log when it installs or restores a snapshot, instead of leaving a hole before it
+// ([raft.MonotonicLogStore]). So a hole is always a loss.
+func (l *Log) IsMonotonic() bool { return true }
 
-// StoreLogs writes entries, synced.
-func (c *Log) StoreLogs(logs []*raft.Log) error {
-	sealed := make([]*raft.Log, len(logs))
-	for i, l := range logs {
-		copied := *l
-		copied.Extensions = binary.BigEndian.AppendUint64(nil, sumEntry(l))
-		sealed[i] = &copied
-	}
-	return c.BoltStore.StoreLogs(sealed)
+// FirstIndex returns the index of the first entry, 0 for an empty log.
+func (l *Log) FirstIndex() (index uint64, err error) {
+	err = l.guard.read(func() error {
+		index, err = l.bolt.FirstIndex()
+		return err
+	})
+	return index, err
 }
 
-// GetLog reads the entry at index. One that is not what was written fails with [damage.Err].
-func (c *Log) GetLog(index uint64, l *raft.Log) error {
-	if err := c.BoltStore.GetLog(index, l); err != nil {
-		if !errors.Is(err, raft.ErrLogNotFound) {
-			err = fmt.Errorf("%w: Raft log entry %d can't be read: %w", damage.Err, index, err)
-			c.onDamage(err)
+// LastIndex returns the index of the last entry, 0 for an empty log.
+func (l *Log) LastIndex() (index uint64, err error) {
+	err = l.guard.read(func() error {
+		index, err = l.bolt.LastIndex()
+		return err
+	})
+	return index, err
+}
+
+// GetLog reads the entry at index. One that is not what was written fails with [damage.Err], one that is not there with
+// [raft.ErrLogNotFound].
+func (l *Log) GetLog(index uint64, entry *raft.Log) error {
+	return l.guard.read(func() error {
+		err := l.bolt.GetLog(index, entry)
+		switch {
+		case errors.Is(err, raft.ErrLogNotFound), errors.Is(err, bbolterrors.ErrDatabaseNotOpen):
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: Raft log entry %d can't be read: %w", damage.Err, index, err)
 		}
+		sum := entry.Extensions
+		if len(sum) != 8 || entry.Index != index || binary.BigEndian.Uint64(sum) != sumEntry(entry) {
+			return fmt.Errorf("%w: Raft log entry %d does not match its checksum", damage.Err, index)
+		}
+		entry.Extensions = nil
+		return nil
+	})
+}
+
+// StoreLog is [Log.StoreLogs] of one entry.
+func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs writes entries, synced. While the disk is full it fails, and may be called again.
+func (l *Log) StoreLogs(entries []*raft.Log) error {
+	sealed := make([]*raft.Log, len(entries))
+	for i, e := range entries {
+		copied := *e
+		copied.Extensions = binary.BigEndian.AppendUint64(nil, sumEntry(e))
+		sealed[i] = &copied
+	}
+	l.mu.Lock()
+	// A follower that has removed entries which a new leader does not have, and then can't write that leader's, goes on
+	// as if it had the removed ones (raft.appendEntries): only a new start corrects that.
+	retry := !l.cut
+	l.mu.Unlock()
+	err := l.guard.write(retry, func() error { return l.bolt.StoreLogs(sealed) })
+	if err == nil && len(entries) > 0 {
+		l.mu.Lock()
+		l.reached, l.cut = entries[len(entries)-1].Index, false
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// DeleteRange removes the entries from low to high, synced. While the disk is full it fails, and may be called again.
+func (l *Log) DeleteRange(low, high uint64) error {
+	l.mu.Lock()
+	shortens := low <= l.reached && high >= l.reached
+	if shortens {
+		l.reached, l.cut = low-1, true
+	}
+	l.mu.Unlock()
+	if shortens { // what the record says of the log has to hold at every moment
+		if err := l.keep(func(s *survives) { s.Last = min(s.Last, low-1) }); err != nil {
+			return err
+		}
+	}
+	return l.guard.write(true, func() error { return l.bolt.DeleteRange(low, high) })
+}
+
+// Verify reads the log above the newest snapshot, which is at index snapshot, and fails with [damage.Err] if an entry
+// is missing or not what was written. It is called before Raft starts, which panics over a missing one.
+//
+// Entries that all lie below a snapshot are what Raft was about to remove when it had installed that and crashed:
+// they would end in a hole, and are removed.
+func (l *Log) Verify(snapshot uint64) error {
+	first, err := l.FirstIndex()
+	if err != nil {
 		return err
 	}
-	if len(l.Extensions) != 8 || l.Index != index || binary.BigEndian.Uint64(l.Extensions) != sumEntry(l) {
-		err := fmt.Errorf("%w: Raft log entry %d does not match its checksum", damage.Err, index)
-		c.onDamage(err)
+	last, err := l.LastIndex()
+	if err != nil {
 		return err
 	}
-	l.Extensions = nil
-	return nil
+	if last > 0 && last < snapshot {
+		return l.DeleteRange(first, last)
+	}
+	return l.guard.read(func() error {
+		l.mu.Lock()
+		reached := l.record.Last
+		l.mu.Unlock()
+		if last < reached && snapshot < reached {
+			return fmt.Errorf("%w: the Raft log ends at entry %d: it had entry %d", damage.Err, max(last, snapshot), reached)
+		}
+		var entry raft.Log
+		for index := snapshot + 1; index <= last; index++ {
+			if err := l.GetLog(index, &entry); errors.Is(err, raft.ErrLogNotFound) {
+				return fmt.Errorf("%w: Raft log entry %d is missing", damage.Err, index)
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Close closes the log.
+func (l *Log) Close() error {
+	// How far it goes is kept, so that a start finds what was lost in between.
+	err := l.keep(func(s *survives) { s.Last = max(s.Last, l.reached) })
+	if l.guard.failed.Load() == nil { // a call that failed may hold bbolt's locks
+		err = errors.Join(err, l.bolt.Close())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(err, l.record.file.Close())
 }

@@ -2,20 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"coffer/damage"
 	"coffer/kms/rootkey"
 	"coffer/node"
 )
 
-// exitDamaged is the exit code of a node whose data is damaged, also when it is started again with that data.
-const exitDamaged = 3
+// The exit codes of a node that ends at once: its disk does not take writes as it should, or its data is damaged. The
+// latter is also that of a start with such data.
+const (
+	exitDisk    = 1
+	exitDamaged = 3
+)
 
 type serverOptions struct {
 	node.Config    `mapstructure:",squash"`
@@ -97,12 +104,20 @@ func runServer(ctx context.Context, o serverOptions) error {
 			cancel()
 		}()
 	}
-	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Die: func(err error) {
-		log.Error("this node stops, since its data is damaged", "error", err)
-		os.Exit(exitDamaged)
-	}})
+	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Die: func(err error) { die(log, err) }})
 	if err != nil {
 		return err
 	}
 	return n.Run(ctx)
+}
+
+// die ends the process at once.
+func die(log *slog.Logger, err error) {
+	code, why := exitDisk, "this node stops, since its disk does not take writes: look at the disk, then start it again"
+	if errors.Is(err, damage.Err) {
+		code, why = exitDamaged, "this node stops, since its data is damaged"
+	}
+	time.AfterFunc(time.Second, func() { os.Exit(code) }) // the log may be on the disk that hangs
+	log.Error(why, "error", err)
+	os.Exit(code)
 }

@@ -1,0 +1,265 @@
+package raftlog_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/cluster/raftlog"
+	"coffer/damage"
+)
+
+// TestOnlyAnEmptyDirectoryHasNoLog takes files away: what is missing is damage, never a beginning.
+func TestOnlyAnEmptyDirectoryHasNoLog(t *testing.T) {
+	dir := t.TempDir()
+	from, to := written(t, dir)
+	whole := read(t, dir)
+	for _, without := range []string{raftlog.File, raftlog.StateFile} {
+		if _, err := right(whole.written(t, t.TempDir(), without), from, to, &told{}); !errors.Is(err, damage.Err) {
+			t.Errorf("without %s: %v, wanted damage", without, err)
+		}
+	}
+	o := new(told).options()
+	o.Used = true
+	if _, err := raftlog.Open(t.TempDir(), o); !errors.Is(err, damage.Err) {
+		t.Errorf("no log beside a state: %v, wanted damage", err)
+	}
+}
+
+// TestTheEndOfTheLogIsMissed puts an older log in the place of the last: it is whole, but not all of it.
+func TestTheEndOfTheLogIsMissed(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, &told{})
+	store(t, l, 1, 20)
+	noError(t, l.Close())
+	older := read(t, dir)
+	l = open(t, dir, &told{})
+	store(t, l, 21, 40)
+	noError(t, l.Close())
+	l = open(t, with(read(t, dir), raftlog.File, older[raftlog.File]).written(t, t.TempDir()), &told{})
+	defer l.Close()
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 9)) // does not make it forget
+	if err := l.Verify(0); !errors.Is(err, damage.Err) || !strings.Contains(err.Error(), "it had entry 40") {
+		t.Errorf("%v, wanted damage", err)
+	}
+}
+
+func TestOnlyHolesAboveTheNewestSnapshotAreDamage(t *testing.T) {
+	l := open(t, t.TempDir(), &told{})
+	defer l.Close()
+	store(t, l, 1, 5)
+	store(t, l, 11, 15)
+	noError(t, l.Verify(10)) // a snapshot at 10
+	noError(t, l.Verify(15))
+	var c told
+	o := open(t, t.TempDir(), &c)
+	defer o.Close()
+	store(t, o, 1, 5)
+	store(t, o, 11, 15)
+	if err := o.Verify(9); !errors.Is(err, damage.Err) || c.damage.Load() != 1 {
+		t.Errorf("%v, told %d times: wanted damage", err, c.damage.Load())
+	}
+}
+
+// TestEntriesBelowAnInstalledSnapshotAreRemoved opens what a crash leaves between the installing of a snapshot and the
+// removal of the entries that it replaces.
+func TestEntriesBelowAnInstalledSnapshotAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, &told{})
+	store(t, l, 1, 50)
+	noError(t, l.Close())
+	for range 2 { // the second start finds it empty
+		l = open(t, dir, &told{})
+		noError(t, l.Verify(80))
+		if last, err := l.LastIndex(); last != 0 || err != nil {
+			t.Fatalf("the log ends at %d (%v), wanted it empty", last, err)
+		}
+		noError(t, l.Close())
+	}
+	l = open(t, dir, &told{})
+	store(t, l, 81, 90)
+	noError(t, l.Close())
+	l = open(t, dir, &told{})
+	defer l.Close()
+	noError(t, l.Verify(80))
+	noError(t, same(l, 81, 90))
+}
+
+// TestACrashWhileTheRecordIsWritten stops the writing of the record at every step, with what is being written torn:
+// what was there before is read, or what was being written, and any one copy may be lost besides once a write has
+// ended.
+func TestACrashWhileTheRecordIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, &told{})
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 3))
+	before := read(t, dir)
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 4))
+	after := read(t, dir)
+	noError(t, l.Close())
+	half := len(after[raftlog.StateFile]) / 2
+	old, young := before[raftlog.StateFile], after[raftlog.StateFile]
+	torn := append(bytes.Clone(young[:16]), old[16:half]...)
+	if bytes.Equal(torn, young[:half]) || bytes.Equal(torn, old[:half]) {
+		t.Fatal("nothing is torn")
+	}
+	lost := make([]byte, half)
+	for name, c := range map[string]struct {
+		first, second []byte
+		want          uint64
+	}{
+		"first copy torn":            {torn, old[half:], 3},
+		"first copy written":         {young[:half], old[half:], 4},
+		"second copy torn":           {young[:half], torn, 4},
+		"done, first copy lost":      {lost, young[half:], 4},
+		"done, second copy lost":     {young[:half], lost, 4},
+		"done, second write ignored": {young[:half], old[half:], 4},
+	} {
+		dir := with(after, raftlog.StateFile, append(bytes.Clone(c.first), c.second...)).written(t, t.TempDir())
+		for range 2 { // the first start mends
+			l := open(t, dir, &told{})
+			if got, err := l.GetUint64([]byte("CurrentTerm")); got != c.want || err != nil {
+				t.Errorf("%s: term %d (%v), wanted %d", name, got, err, c.want)
+			}
+			noError(t, l.Close())
+			b := read(t, dir)[raftlog.StateFile]
+			if !bytes.Equal(b[:half], b[half:]) {
+				t.Errorf("%s: the copies differ after a start", name)
+			}
+		}
+	}
+}
+
+func TestNamesThatDoNotFitAreRefused(t *testing.T) {
+	var c told
+	l := open(t, t.TempDir(), &c)
+	defer l.Close()
+	long := strings.Repeat("x", 5000) // a candidate says who it is
+	if l.Set([]byte("LastVoteCand"), []byte(long)) == nil || l.SetClusterID(long) == nil || l.SetPromised(long) == nil {
+		t.Error("a name that does not fit was taken")
+	}
+	if l.Set([]byte("Other"), nil) == nil || l.SetUint64([]byte("Other"), 1) == nil {
+		t.Error("a key that nobody knows was taken")
+	}
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 2))
+	if c.fatal.Load() != 0 {
+		t.Error("a name that does not fit ended the process")
+	}
+}
+
+func TestOneProcessHasTheLog(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, &told{})
+	defer l.Close()
+	if _, err := raftlog.Open(dir, new(told).options()); err == nil || errors.Is(err, damage.Err) {
+		t.Errorf("a second process: %v, wanted a refusal that is no damage", err)
+	}
+}
+
+// failing is a store whose writes fail.
+type failing struct {
+	raft.LogStore
+	err error
+}
+
+func (f *failing) StoreLogs(entries []*raft.Log) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.LogStore.StoreLogs(entries)
+}
+
+func failingLog(t *testing.T, c *told) (*raftlog.Log, *failing) {
+	t.Helper()
+	l := open(t, t.TempDir(), c)
+	store(t, l, 1, 9)
+	f := &failing{}
+	l.Between(func(s raft.LogStore) raft.LogStore { f.LogStore = s; return f })
+	return l, f
+}
+
+var (
+	full       = &fs.PathError{Op: "write", Path: raftlog.File, Err: syscall.ENOSPC}
+	unsyncable = error(syscall.EIO) // as bbolt returns it from fdatasync
+)
+
+// TestAFailedSyncIsNeverReadOrTriedAgain shows that one failed write ends it all.
+func TestAFailedSyncIsNeverReadOrTriedAgain(t *testing.T) {
+	for _, err := range []error{unsyncable, syscall.ENOSPC, &fs.PathError{Op: "write", Err: syscall.EIO}} {
+		var c told
+		l, f := failingLog(t, &c)
+		f.err = err
+		if got := l.StoreLog(entry(10)); !errors.Is(got, err) || c.fatal.Load() != 1 {
+			t.Fatalf("%v: %v, told %d times", err, got, c.fatal.Load())
+		}
+		f.err = nil // it would work the next time
+		term := l.SetUint64([]byte("CurrentTerm"), 5)
+		if l.StoreLog(entry(10)) == nil || l.GetLog(1, new(raft.Log)) == nil || term == nil {
+			t.Errorf("%v: the log was used after it", err)
+		}
+		if _, got := l.LastIndex(); got == nil {
+			t.Errorf("%v: the log was read after it", err)
+		}
+		if c.fatal.Load() != 1 || c.damage.Load() != 0 {
+			t.Errorf("%v: told %d times, as damage %d times", err, c.fatal.Load(), c.damage.Load())
+		}
+		_ = l.Close()
+	}
+}
+
+func TestAFullDiskIsAnAnswerAndTriedAgain(t *testing.T) {
+	var c told
+	l, f := failingLog(t, &c)
+	defer l.Close()
+	f.err = full
+	if err := l.StoreLog(entry(10)); !errors.Is(err, syscall.ENOSPC) || c.fatal.Load() != 0 {
+		t.Fatalf("%v, told %d times", err, c.fatal.Load())
+	}
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 5)) // needs no room
+	f.err = nil
+	store(t, l, 10, 12)
+	noError(t, same(l, 1, 12))
+}
+
+// TestAFullDiskAfterACutEndsTheProcess shows the one full disk that is no answer: Raft goes on as if it had the
+// entries that were removed.
+func TestAFullDiskAfterACutEndsTheProcess(t *testing.T) {
+	var c told
+	l, f := failingLog(t, &c)
+	noError(t, l.DeleteRange(7, 9))
+	f.err = full
+	if err := l.StoreLog(entry(7)); err == nil || c.fatal.Load() != 1 {
+		t.Errorf("%v, told %d times", err, c.fatal.Load())
+	}
+	_ = l.Close()
+}
+
+// TestAPageThatCanNotBeReadIsDamage cuts the file while it is mapped: the fault is no crash.
+func TestAPageThatCanNotBeReadIsDamage(t *testing.T) {
+	var c told
+	dir := t.TempDir()
+	l := open(t, dir, &c)
+	store(t, l, 1, 300)
+	noError(t, os.Truncate(dir+"/"+raftlog.File, 8192))
+	var err error
+	for i := uint64(1); i <= 300 && err == nil; i++ {
+		err = l.GetLog(i, new(raft.Log))
+	}
+	if !errors.Is(err, damage.Err) || c.damage.Load() != 1 {
+		t.Errorf("%v, told %d times: wanted damage", err, c.damage.Load())
+	}
+	_ = l.Close()
+}
+
+// with is the files with another content of one.
+func with(f files, name string, b []byte) files {
+	f = maps.Clone(f)
+	f[name] = b
+	return f
+}
