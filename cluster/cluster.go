@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"coffer/cluster/pki"
+	"coffer/cluster/quorum"
 	"coffer/cluster/raftlog"
 	"coffer/cluster/readindex"
 	"coffer/fsm"
@@ -33,6 +34,9 @@ type Config struct {
 	Join            []string // gossip addresses of other nodes
 	BootstrapExpect int      // nodes that form a new cluster; 0 only joins
 	Endpoint        string   // URL of this node's client port, told to others
+	NonVoter        bool     // this node never becomes a voter: it answers reads, and counts for nothing
+
+	RemoveDead quorum.RemoveDead // when servers that do not answer are removed
 
 	Regions RegionsConfig // how this region finds the others
 
@@ -165,6 +169,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.run(ctx, func(ctx context.Context) { n.regions.pool.join(ctx, c.Regions.Join) })
 		}
 		n.run(ctx, n.promoteLearners)
+		n.run(ctx, n.removeDead)
 		if !member {
 			n.run(ctx, n.form)
 		}

@@ -29,6 +29,8 @@ type group struct {
 	t   *testing.T
 	dir string
 	key []byte // of the gossip
+
+	with func(*cluster.Config) // changes the configuration of nodes that are added; may be nil
 }
 
 func newGroup(t *testing.T) *group {
@@ -88,6 +90,9 @@ func (g *group) add(id string, expect int, others ...*member) *member {
 	}
 	for _, o := range others {
 		m.config.Join = append(m.config.Join, o.config.GossipAddr)
+	}
+	if g.with != nil {
+		g.with(&m.config)
 	}
 	m.start()
 	g.t.Cleanup(func() {

@@ -2,12 +2,19 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"coffer/cluster/quorum"
 )
 
+// handleRemove removes a node if a majority of the voters that remain follows, so that the region can go on, or if the
+// operator insists.
 func (n *Cluster) handleRemove(w http.ResponseWriter, r *http.Request) {
 	if !n.AtLeader(w) {
 		return
@@ -17,8 +24,46 @@ func (n *Cluster) handleRemove(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("%q is not a member: `coffer cluster members` lists them", id), http.StatusNotFound)
 		return
 	}
-	if err := n.raft.Load().RemoveServer(raft.ServerID(id), 0, membershipTimeout).Error(); err != nil {
+	force, _ := strconv.ParseBool(r.URL.Query().Get("force")) // anything else is no
+	err := n.mayRemove(r.Context(), id)
+	var unsafe *quorum.RemovalError
+	switch {
+	case errors.As(err, &unsafe) && force && !unsafe.Final():
+		n.log.Warn("a node is removed by force", "node", id, "error", err)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	if err := n.remove(r.Context(), id); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// mayRemove fails with a [quorum.RemovalError] if the region might not be able to go on without a node.
+func (n *Cluster) mayRemove(ctx context.Context, id string) error {
+	if !n.members().Votes(id) {
+		return nil
+	}
+	s := n.survey(ctx)
+	return s.members.CheckRemoval(id, s.follows)
+}
+
+func (n *Cluster) remove(ctx context.Context, id string) error {
+	return within(ctx, membershipTimeout, n.raft.Load().RemoveServer(raft.ServerID(id), 0, membershipTimeout))
+}
+
+// within waits for what Raft was told to do, but not for ever: Raft answers nothing while its disk hangs. What was given up
+// may still happen.
+func within(ctx context.Context, limit time.Duration, f raft.Future) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends with Raft at the latest
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("Raft did not answer in time, and what was asked for may still happen: %w", ctx.Err())
 	}
 }
 
@@ -30,13 +75,13 @@ func (n *Cluster) handleTransfer(w http.ResponseWriter, r *http.Request) {
 	f := raft.Future(nil)
 	if to := r.URL.Query().Get("to"); to == "" {
 		f = node.LeadershipTransfer()
-	} else if !n.isMember(to) {
-		http.Error(w, fmt.Sprintf("%q is not a member: `coffer cluster members` lists them", to), http.StatusNotFound)
+	} else if !n.members().Votes(to) {
+		http.Error(w, fmt.Sprintf("%q is not a voter: `coffer cluster members` lists them", to), http.StatusNotFound)
 		return
 	} else {
 		f = node.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
 	}
-	if err := f.Error(); err != nil {
+	if err := within(r.Context(), membershipTimeout, f); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }
@@ -50,10 +95,8 @@ func (n *Cluster) isMember(id string) bool {
 	return false
 }
 
-// promotable is how many entries a learner may lack when it becomes a voter.
-const promotable = 64
-
-// promoteLearners makes learners voters when they have caught up, while this node leads.
+// promoteLearners makes learners voters when they have caught up, while this node leads. Each says itself, by its
+// certificate, whether it wants a vote: that way no leader has to remember which ones never do.
 func (n *Cluster) promoteLearners(ctx context.Context) {
 	every(ctx, formInterval, func() {
 		r := n.raft.Load()
@@ -65,11 +108,11 @@ func (n *Cluster) promoteLearners(ctx context.Context) {
 				continue
 			}
 			last := r.LastIndex()
-			var p progress
-			if err := n.call(ctx, string(s.ID), "/progress", nil, &p); err != nil || p.Last+promotable < last {
+			p, err := n.askProgress(ctx, string(s.ID))
+			if err != nil || p.NonVoter || p.Last+quorum.Near < last {
 				continue
 			}
-			if err := r.AddVoter(s.ID, s.Address, 0, membershipTimeout).Error(); err != nil {
+			if err := within(ctx, membershipTimeout, r.AddVoter(s.ID, s.Address, 0, membershipTimeout)); err != nil {
 				n.log.Warn("a learner could not be made a voter", "node", s.ID, "error", err)
 				continue
 			}
@@ -78,17 +121,43 @@ func (n *Cluster) promoteLearners(ctx context.Context) {
 	})
 }
 
-// progress is how far a node's log and state are.
-type progress struct {
-	Last    uint64 `cbor:"1,keyasint"`
-	Applied uint64 `cbor:"2,keyasint"`
-}
+// surveyInterval is how often a leader looks for dead servers.
+const surveyInterval = 5 * time.Second
 
-func (n *Cluster) handleProgress(w http.ResponseWriter, _ *http.Request) {
-	r := n.raft.Load()
-	if r == nil {
-		http.Error(w, "not a member yet", http.StatusConflict)
+// removeDead removes servers that have not answered for as long as is configured, while this node leads, one at a time.
+func (n *Cluster) removeDead(ctx context.Context) {
+	if n.config.RemoveDead == (quorum.RemoveDead{}) {
 		return
 	}
-	writeCBOR(w, progress{r.LastIndex(), n.config.Store.Applied()})
+	interval := surveyInterval
+	if after := n.config.RemoveDead.After; after > 0 {
+		interval = min(interval, after/4)
+	}
+	silent := map[string]time.Duration{}
+	every(ctx, interval, func() {
+		if !n.leads() {
+			clear(silent)
+			return
+		}
+		s := n.survey(ctx)
+		// Silence is counted in questions that were not answered. So a time in which this node itself was paused, or all
+		// were, counts for nothing.
+		for _, m := range s.members {
+			if _, said := s.said[m.ID]; said {
+				delete(silent, m.ID)
+			} else {
+				silent[m.ID] += interval
+			}
+		}
+		dead := s.members.Dead(n.config.RemoveDead, silent, s.follows)
+		if dead == "" || !n.leads() {
+			return
+		}
+		n.log.Warn("a server that has not answered for long is removed", "node", dead, "silent", silent[dead].String())
+		if err := n.remove(ctx, dead); err != nil {
+			n.log.Warn("a dead server could not be removed", "node", dead, "error", err)
+			return
+		}
+		delete(silent, dead)
+	})
 }

@@ -14,6 +14,7 @@ import (
 type Member struct {
 	ID       string `json:"id"`
 	Voter    bool   `json:"voter"`
+	NonVoter bool   `json:"non_voter,omitempty"` // it never wants a vote
 	Leader   bool   `json:"leader"`
 	Alive    bool   `json:"alive"`
 	Peer     string `json:"peer"`
@@ -34,6 +35,7 @@ type Status struct {
 	Applied uint64   `json:"applied_index"`
 	Digest  string   `json:"digest"`
 	Cluster string   `json:"cluster_id,omitempty"`
+	Health  Health   `json:"health"`
 	Members []Member `json:"members"`
 }
 
@@ -68,9 +70,15 @@ func (n *Cluster) Status() Status {
 	return s
 }
 
-func (n *Cluster) handleStatus(w http.ResponseWriter, _ *http.Request) {
+// handleStatus describes this node and its cluster, by what all members say of themselves.
+func (n *Cluster) handleStatus(w http.ResponseWriter, r *http.Request) {
+	s, said := n.Status(), n.survey(r.Context())
+	s.Health = said.health()
+	for i, m := range s.Members {
+		s.Members[i].NonVoter = said.said[m.ID].NonVoter
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(n.Status())
+	_ = json.NewEncoder(w).Encode(s)
 }
 
 // AtLeader answers with the leader's address, and false, unless this node leads.

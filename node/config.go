@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"coffer/cluster/pki"
+	"coffer/cluster/quorum"
 	"coffer/damage"
 	"coffer/iam"
 	"coffer/kms/rootkey"
@@ -36,6 +38,9 @@ type Config struct {
 
 	Join            []string `mapstructure:"join"`             // gossip addresses of other nodes
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
+	NonVoter        bool     `mapstructure:"non-voter"`        // never votes: answers reads and counts for nothing
+
+	RemoveDeadAfter string `mapstructure:"remove-dead-after"` // when servers that do not answer are removed: a duration, off or auto
 
 	// How the region finds other regions. All of it can be left out.
 	RegionGossip          string   `mapstructure:"region-gossip"`           // gossip port for nodes of all regions, host:port, TCP and UDP
@@ -58,6 +63,9 @@ func (c *Config) Check() error {
 			return fmt.Errorf("%s is not set: give --%s, or set it in the environment or the configuration file", f.name, f.name)
 		}
 	}
+	if _, err := c.removeDead(); err != nil {
+		return err
+	}
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("tls-cert and tls-key belong together: set both or neither")
@@ -69,12 +77,29 @@ func (c *Config) Check() error {
 		return errors.New("region-gossip and region-gossip-key belong together: set both, or neither for a region alone")
 	case c.RegionGossip == "" && (len(c.RegionJoin) > 0 || c.RegionGossipAdvertise != ""):
 		return errors.New("region-join and region-gossip-advertise need region-gossip: set the address that this node gossips with other regions at")
+	case c.NonVoter && c.BootstrapExpect > 0:
+		return errors.New("non-voter is set and bootstrap-expect is too: a node that never votes can only join a cluster")
 	case c.BootstrapExpect == 1 && len(c.Join) > 0:
 		return errors.New("bootstrap-expect is 1, which forms a cluster alone, and join names other nodes: set the one that is meant")
 	case c.BootstrapExpect == 0 && len(c.Join) == 0:
 		return errors.New("neither bootstrap-expect nor join is set: this node could neither form a cluster nor find one")
 	}
 	return nil
+}
+
+// removeDead reads RemoveDeadAfter.
+func (c *Config) removeDead() (rule quorum.RemoveDead, err error) {
+	switch c.RemoveDeadAfter {
+	case "", "auto":
+		return quorum.RemoveDead{Auto: true}, nil
+	case "off":
+		return rule, nil
+	}
+	if rule.After, err = time.ParseDuration(c.RemoveDeadAfter); err != nil || rule.After < time.Second {
+		return rule, fmt.Errorf("remove-dead-after is %q: wanted a time of at least a second, such as 24h, or off, or auto",
+			c.RemoveDeadAfter)
+	}
+	return rule, nil
 }
 
 func loopback(addr string) bool {

@@ -114,7 +114,12 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if c.Endpoint == "" {
 		n.config.Endpoint = n.scheme() + "://" + n.listener.Addr().String()
 	}
+	removeDead, err := c.removeDead()
+	if err != nil {
+		return nil, err
+	}
 	n.cluster, err = cluster.Start(cluster.Config{
+		NonVoter: c.NonVoter, RemoveDead: removeDead,
 		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
 		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,

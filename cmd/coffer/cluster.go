@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -20,8 +21,8 @@ func clusterCommand() *cobra.Command {
 		Short: "Look at a region's cluster and change its members",
 	}
 	operatorFlags(cmd.PersistentFlags())
-	call := func(use, short, method string, args cobra.PositionalArgs, path func([]string) string, show func(io.Writer, io.Reader) error) {
-		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+	call := func(use, short, method string, args cobra.PositionalArgs, path func([]string) string, show func(io.Writer, io.Reader) error) *cobra.Command {
+		sub := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
 			op, err := newOperator(cmd)
 			if err != nil {
 				return err
@@ -32,13 +33,25 @@ func clusterCommand() *cobra.Command {
 			}
 			defer resp.Body.Close()
 			return show(cmd.OutOrStdout(), resp.Body)
-		}})
+		}}
+		cmd.AddCommand(sub)
+		return sub
 	}
 	fixed := func(path string) func([]string) string { return func([]string) string { return path } }
 	call("status", "Print what a node says of itself and its cluster, as JSON", http.MethodGet, cobra.NoArgs, fixed("/status"), showJSON)
 	call("members", "List the nodes of the region", http.MethodGet, cobra.NoArgs, fixed("/status"), showMembers)
-	call("remove ID", "Remove a node that will not return, or is to be replaced", http.MethodPost, cobra.ExactArgs(1),
-		func(args []string) string { return "/remove?id=" + url.QueryEscape(args[0]) }, showNothing)
+	force := false
+	remove := call("remove ID", "Remove a node that will not return, or is to be replaced", http.MethodPost, cobra.ExactArgs(1),
+		func(args []string) string {
+			return "/remove?id=" + url.QueryEscape(args[0]) + "&force=" + strconv.FormatBool(force)
+		}, showNothing)
+	remove.Long = `Remove a node that will not return, or is to be replaced.
+
+It is refused unless a majority of the voters that remain follows the leader. With
+--force it is done all the same: if those that do not follow never come back, the
+region can't take a write any more, nor a change of its members, and has to be
+recovered or restored from an archive.`
+	remove.Flags().BoolVar(&force, "force", false, "remove it even if the nodes that remain may not be able to go on")
 	call("transfer-leader [ID]", "Hand leadership to a node, or to any other", http.MethodPost, cobra.MaximumNArgs(1),
 		func(args []string) string {
 			if len(args) == 0 {
@@ -91,6 +104,8 @@ func showMembers(w io.Writer, r io.Reader) error {
 			role = "leader"
 		case m.Voter:
 			role = "follower"
+		case m.NonVoter:
+			role = "non-voter"
 		}
 		if m.Alive {
 			state = "alive"
