@@ -99,8 +99,8 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 			}
 			return nil, err
 		}
-		w.added, w.removed = nil, false
-		out, err := c.apply(w, e.ID)
+		w.request, w.added, w.removed = e.ID, nil, false
+		out, err := c.apply(w)
 		if refused := refusal(err); refused != nil {
 			out = Outcome{Refused: refused}
 		} else if err != nil {
@@ -118,7 +118,8 @@ type writeTx struct {
 	index  uint64 // of the entry being applied
 	placed uint64 // values added by it
 
-	// What the command that is being applied did to the versions of its secret.
+	request []byte // id of the command that is being applied
+	// What it did to the versions of its secret.
 	added   []string
 	removed bool
 }
@@ -239,7 +240,7 @@ type CheckpointDigest struct {
 	Digest uint64 `cbor:"2,keyasint" json:"digest"`
 }
 
-func (c *Checkpoint) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *Checkpoint) apply(w *writeTx) (Outcome, error) {
 	kept := append(w.Checkpoints(), CheckpointDigest{w.index, w.digest})
 	if len(kept) > keptCheckpoints {
 		kept = kept[1:]

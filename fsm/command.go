@@ -21,7 +21,7 @@ const Version = 1
 // Command is one change. What is random or depends on a clock is in it; what depends on the state is
 // decided when it is applied. Times are milliseconds since 1970.
 type Command interface {
-	apply(*writeTx, commandID) (Outcome, error)
+	apply(*writeTx) (Outcome, error)
 }
 
 // Kind numbers a command's type in the log. Numbers are never reused.
@@ -265,9 +265,6 @@ func (o Outcome) Err() error {
 	}
 	return &secret.Error{Kind: secret.Kind(o.Refused.Kind), Message: o.Refused.Message}
 }
-
-// commandID tells a command proposed again, after its first proposal's fate was unknown, from a new one.
-type commandID []byte
 
 // Envelope is a command as it travels to the leader and in the log.
 type Envelope struct {

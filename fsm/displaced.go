@@ -62,7 +62,7 @@ func (t *Tx) AllDisplaced(account string) []*secret.Secret {
 	return all
 }
 
-func (c *RestoreDisplaced) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *RestoreDisplaced) apply(w *writeTx) (Outcome, error) {
 	aside := w.Displaced(c.Account, c.ID)
 	if aside == nil {
 		return Outcome{}, secret.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", c.ID)
@@ -73,14 +73,14 @@ func (c *RestoreDisplaced) apply(w *writeTx, id commandID) (Outcome, error) {
 		back.Name, back.Suffix = c.As.Name, c.As.Suffix
 	}
 	if there := w.ByName(c.Account, back.Name); there != nil {
-		if remembers(there.Recent, id) {
+		if remembers(there.Recent, w.request) {
 			return Outcome{}, nil
 		}
 		return Outcome{}, secret.ErrExists(back.Name)
 	}
 	back.Changed = max(back.Changed, c.At)
 	back.Revision++
-	back.Recent = remember(back.Recent, id)
+	back.Recent = remember(back.Recent, w.request)
 	if c.As == nil {
 		w.rename(aside, &back)
 		return Outcome{}, nil

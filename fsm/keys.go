@@ -119,19 +119,19 @@ type (
 
 // changeKey loads the key that ref names, lets do change it, and stores it. A command that was applied
 // before and is proposed again changes nothing.
-func (w *writeTx) changeKey(ref KeyRef, id commandID, at int64, do func(kms.Change) error) (Outcome, error) {
+func (w *writeTx) changeKey(ref KeyRef, at int64, do func(kms.Change) error) (Outcome, error) {
 	k := w.Key(ref.Account, ref.ID)
 	if k == nil {
 		return Outcome{}, kms.ErrConflict
 	}
-	if remembers(k.Recent, id) {
+	if remembers(k.Recent, w.request) {
 		return Outcome{}, nil
 	}
 	changed := *k
 	if err := do(w.changeOf(&changed, at)); err != nil {
 		return Outcome{}, err
 	}
-	changed.Recent = remember(changed.Recent, id)
+	changed.Recent = remember(changed.Recent, w.request)
 	w.putKey(&changed)
 	return Outcome{}, nil
 }
@@ -162,48 +162,48 @@ func (w *writeTx) usable(account, id string, at int64) error {
 	return nil
 }
 
-func (c *CreateKey) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *CreateKey) apply(w *writeTx) (Outcome, error) {
 	if err := w.under(c.Root); err != nil {
 		return Outcome{}, err
 	}
 	if old := w.Key(c.Key.Account, c.Key.ID); old != nil {
 		return Outcome{}, nil // its id is drawn with it, so this is the same command again
 	}
-	c.Key.Recent = remember(nil, id)
+	c.Key.Recent = remember(nil, w.request)
 	w.putKey(&c.Key)
 	return Outcome{}, nil
 }
 
-func (c *EnableKey) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.SetEnabled(c.Enabled) })
+func (c *EnableKey) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.SetEnabled(c.Enabled) })
 }
 
-func (c *ScheduleKeyDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.ScheduleDeletion(c.Due) })
+func (c *ScheduleKeyDeletion) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.ScheduleDeletion(c.Due) })
 }
 
-func (c *CancelKeyDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.CancelDeletion() })
+func (c *CancelKeyDeletion) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.CancelDeletion() })
 }
 
-func (c *SetKeyDescription) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.SetDescription(c.Description) })
+func (c *SetKeyDescription) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.SetDescription(c.Description) })
 }
 
-func (c *SetKeyPolicy) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.SetPolicy(c.Policy) })
+func (c *SetKeyPolicy) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.SetPolicy(c.Policy) })
 }
 
-func (c *TagKey) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.Tag(c.Tags) })
+func (c *TagKey) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.Tag(c.Tags) })
 }
 
-func (c *UntagKey) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.Untag(c.Keys) })
+func (c *UntagKey) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.Untag(c.Keys) })
 }
 
-func (c *SetKeyRotation) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error {
+func (c *SetKeyRotation) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		if c.Period == 0 {
 			return k.DisableRotation()
 		}
@@ -211,11 +211,11 @@ func (c *SetKeyRotation) apply(w *writeTx, id commandID) (Outcome, error) {
 	})
 }
 
-func (c *RotateKey) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *RotateKey) apply(w *writeTx) (Outcome, error) {
 	if err := w.under(c.Root); err != nil {
 		return Outcome{}, err
 	}
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		if len(k.Key.Materials) != c.Generation {
 			return kms.ErrConflict
 		}
@@ -223,15 +223,15 @@ func (c *RotateKey) apply(w *writeTx, id commandID) (Outcome, error) {
 	})
 }
 
-func (c *RotateToImported) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error { return k.RotateToPending() })
+func (c *RotateToImported) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error { return k.RotateToPending() })
 }
 
-func (c *ImportMaterial) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *ImportMaterial) apply(w *writeTx) (Outcome, error) {
 	if err := w.under(c.Root); err != nil {
 		return Outcome{}, err
 	}
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		if k.Key.ImportGeneration(c.Material.ID) != c.Generation {
 			return kms.ErrConflict
 		}
@@ -239,14 +239,14 @@ func (c *ImportMaterial) apply(w *writeTx, id commandID) (Outcome, error) {
 	})
 }
 
-func (c *DeleteMaterial) apply(w *writeTx, id commandID) (Outcome, error) {
-	return w.changeKey(c.Ref, id, c.At, func(k kms.Change) error {
+func (c *DeleteMaterial) apply(w *writeTx) (Outcome, error) {
+	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		_, err := k.DeleteMaterial(c.MaterialID)
 		return err
 	})
 }
 
-func (c *SetAlias) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 	target := w.Key(c.Ref.Account, c.Ref.ID)
 	if target == nil {
 		return Outcome{}, kms.ErrConflict
@@ -277,7 +277,7 @@ func (c *SetAlias) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *DeleteAlias) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *DeleteAlias) apply(w *writeTx) (Outcome, error) {
 	if w.Alias(c.Account, c.Name) == nil {
 		return Outcome{}, kms.ErrConflict
 	}
@@ -285,7 +285,7 @@ func (c *DeleteAlias) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *EndKeys) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *EndKeys) apply(w *writeTx) (Outcome, error) {
 	for _, ref := range c.Keys {
 		k := w.Key(ref.Account, ref.ID)
 		switch {
@@ -295,7 +295,7 @@ func (c *EndKeys) apply(w *writeTx, id commandID) (Outcome, error) {
 		case k.Expired(c.At):
 			changed := *k
 			w.changeOf(&changed, c.At).Expire()
-			changed.Recent = remember(changed.Recent, id)
+			changed.Recent = remember(changed.Recent, w.request)
 			w.putKey(&changed)
 		}
 	}

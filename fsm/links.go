@@ -131,22 +131,22 @@ func (w *writeTx) deletable(s *secret.Secret) error {
 	return nil
 }
 
-func (c *AddLinks) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+func (c *AddLinks) apply(w *writeTx) (Outcome, error) {
+	_, err := w.alter(c.Ref, func(s *secret.Secret) error {
 		if err := w.writable(s); err != nil {
 			return err
 		}
 		if s.Deleted != 0 {
 			return secret.ErrMarkedForDeletion
 		}
-		w.addLinks(s, c.Links, c.At, id)
+		w.addLinks(s, c.Links, c.At)
 		return nil
 	})
 	return Outcome{}, err
 }
 
 // addLinks gives s links, which have everything to send. The caller stores s.
-func (w *writeTx) addLinks(s *secret.Secret, links []secret.NewLink, at int64, id commandID) {
+func (w *writeTx) addLinks(s *secret.Secret, links []secret.NewLink, at int64) {
 	for _, n := range links {
 		key := regionKey(n.Region, s.Account, s.Name)
 		if slices.Contains(s.Replicas, n.Region) {
@@ -158,19 +158,19 @@ func (w *writeTx) addLinks(s *secret.Secret, links []secret.NewLink, at int64, i
 				}
 				l.Failed = ""
 				w.put(tableLinks, key, encode(l))
-				w.lag(s, n.Region, at, id, true)
+				w.lag(s, n.Region, at, w.request, true)
 			}
 			continue
 		}
 		w.put(tableLinks, key, encode(&secret.Link{ID: n.ID, KeyID: n.KeyID, Overwrite: n.Overwrite}))
 		s.Replicas = append(slices.Clone(s.Replicas), n.Region)
 		slices.Sort(s.Replicas)
-		w.lag(s, n.Region, at, id, true)
+		w.lag(s, n.Region, at, w.request, true)
 	}
 }
 
-func (c *RemoveLinks) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+func (c *RemoveLinks) apply(w *writeTx) (Outcome, error) {
+	_, err := w.alter(c.Ref, func(s *secret.Secret) error {
 		if err := w.writable(s); err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (c *RemoveLinks) apply(w *writeTx, id commandID) (Outcome, error) {
 		}
 		for _, region := range c.Regions {
 			if l := w.Link(region, s); l != nil {
-				w.notify(region, &Notice{Kind: LinkRemoved, Link: l.ID, Ref: refOf(s), Since: c.At, Request: id})
+				w.notify(region, &Notice{Kind: LinkRemoved, Link: l.ID, Ref: refOf(s), Since: c.At, Request: w.request})
 				w.dropLink(s, region)
 			}
 		}
@@ -218,8 +218,8 @@ func (w *writeTx) unlink(s *secret.Secret) {
 	}
 }
 
-func (c *HandOver) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+func (c *HandOver) apply(w *writeTx) (Outcome, error) {
+	_, err := w.alter(c.Ref, func(s *secret.Secret) error {
 		if err := w.writable(s); err != nil {
 			return err
 		}
@@ -249,12 +249,12 @@ func (c *HandOver) apply(w *writeTx, id commandID) (Outcome, error) {
 		}
 		for _, region := range regions[1:] {
 			l := w.Link(region, s)
-			w.notify(region, &Notice{Kind: LinkMoved, Link: l.ID, Ref: refOf(s), Primary: c.To, NewLink: links[region].ID, Since: c.At, Request: id})
+			w.notify(region, &Notice{Kind: LinkMoved, Link: l.ID, Ref: refOf(s), Primary: c.To, NewLink: links[region].ID, Since: c.At, Request: w.request})
 			w.dropLink(s, region)
 		}
 		to.HandOver = c.Links
 		w.put(tableLinks, regionKey(c.To, s.Account, s.Name), encode(to))
-		w.lag(s, c.To, c.At, id, false)
+		w.lag(s, c.To, c.At, w.request, false)
 		s.Primary, s.Replicas, s.Origin = c.To, nil, nil
 		w.put(tableReplicas, regionKey(c.To, s.Account, s.Name), encode(&secret.Replica{Link: links[here].ID, ChangedAt: s.Changed, ReceivedAt: c.At}))
 		return nil
@@ -262,9 +262,9 @@ func (c *HandOver) apply(w *writeTx, id commandID) (Outcome, error) {
 	return Outcome{}, err
 }
 
-func (c *Settle) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *Settle) apply(w *writeTx) (Outcome, error) {
 	for i := range c.Answers {
-		w.settle(c.Region, &c.Answers[i], c.At, id)
+		w.settle(c.Region, &c.Answers[i], c.At)
 	}
 	for _, link := range c.Notices {
 		w.discard(tableOutbox, noticeKey(c.Region, link))
@@ -272,7 +272,7 @@ func (c *Settle) apply(w *writeTx, id commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (w *writeTx) settle(region string, a *LinkAnswer, at int64, id commandID) {
+func (w *writeTx) settle(region string, a *LinkAnswer, at int64) {
 	s := w.ByName(a.Ref.Account, a.Ref.Name)
 	if s == nil || s.Suffix != a.Ref.Suffix {
 		return
@@ -317,7 +317,7 @@ type BeginEpoch struct {
 	At int64 `cbor:"1,keyasint"`
 }
 
-func (c *BeginEpoch) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *BeginEpoch) apply(w *writeTx) (Outcome, error) {
 	cluster, formed := w.Cluster()
 	if !formed {
 		return Outcome{}, nil
@@ -347,7 +347,7 @@ func (w *writeTx) sendAllAgain(region string, at int64) {
 	}
 }
 
-func (c *Repair) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *Repair) apply(w *writeTx) (Outcome, error) {
 	done := 0
 	link := func(ref LinkRef, do func(*secret.Secret, *secret.Link)) {
 		s := w.ByName(ref.Ref.Account, ref.Ref.Name)

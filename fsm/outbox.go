@@ -46,21 +46,21 @@ func noticeKey(region, link string) []byte {
 }
 
 // changed makes the links of s lag after a change that the command made. The caller stores s.
-func (w *writeTx) changed(s *secret.Secret, at int64, id commandID) {
+func (w *writeTx) changed(s *secret.Secret, at int64) {
 	for _, region := range s.Replicas {
-		w.lag(s, region, at, id, w.removed)
+		w.lag(s, region, at, w.request, w.removed)
 	}
 }
 
 // lag makes the link of s to region lag. full says that the versions that were added do not tell the difference.
-func (w *writeTx) lag(s *secret.Secret, region string, at int64, id commandID, full bool) {
+func (w *writeTx) lag(s *secret.Secret, region string, at int64, request []byte, full bool) {
 	key := lagKey(region, s)
 	var l secret.Lag
 	if !w.get(tableOutbox, key, &l) {
 		l.Since = at
 	}
-	if id != nil {
-		l.Request = id
+	if request != nil {
+		l.Request = request
 	}
 	if full || len(l.Added)+len(w.added) > secret.MaxAdded {
 		l.Full, l.Added = s.Revision, nil

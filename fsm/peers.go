@@ -97,7 +97,7 @@ func (t *Tx) Peers(visit func(Peer)) {
 
 func (w *writeTx) putPeer(p Peer) { w.put(tablePeers, []byte(p.Region), encode(&p)) }
 
-func (c *SetPeer) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *SetPeer) apply(w *writeTx) (Outcome, error) {
 	p := w.Peer(c.Region)
 	p.Down, p.Why = c.Down, c.Why
 	if c.Public != nil {
@@ -113,14 +113,14 @@ func (c *SetPeer) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *SetSuccessors) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *SetSuccessors) apply(w *writeTx) (Outcome, error) {
 	p := w.Peer(c.Region)
 	p.Successors = slices.Sorted(slices.Values(c.By))
 	w.putPeer(p)
 	return Outcome{}, nil
 }
 
-func (c *ReportPeer) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *ReportPeer) apply(w *writeTx) (Outcome, error) {
 	p := w.Peer(c.Region)
 	p.Report = c.Report
 	w.putPeer(p)
@@ -136,7 +136,7 @@ func (t *Tx) ReplicationKeys() []ReplicationKey {
 	return keys
 }
 
-func (c *AddReplicationKey) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *AddReplicationKey) apply(w *writeTx) (Outcome, error) {
 	if err := w.under(c.Root); err != nil {
 		return Outcome{}, err
 	}

@@ -14,7 +14,7 @@ const (
 )
 
 // remembers reports whether the command with the id is among the recent ones.
-func remembers(recent []byte, id commandID) bool {
+func remembers(recent []byte, id []byte) bool {
 	hash := xxhash.Sum64(id)
 	for ; len(recent) >= commandHashLen; recent = recent[commandHashLen:] {
 		if binary.BigEndian.Uint64(recent) == hash {
@@ -25,7 +25,7 @@ func remembers(recent []byte, id commandID) bool {
 }
 
 // remember adds a command to the recent ones, and drops the oldest.
-func remember(recent []byte, id commandID) []byte {
+func remember(recent []byte, id []byte) []byte {
 	if over := len(recent) + commandHashLen - rememberedCommands*commandHashLen; over > 0 {
 		recent = recent[over:]
 	}

@@ -126,19 +126,19 @@ func (w *writeTx) fence(from Sender) error {
 	return nil
 }
 
-func (c *Receive) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *Receive) apply(w *writeTx) (Outcome, error) {
 	if err := w.fence(c.From); err != nil {
 		return Outcome{}, err
 	}
 	var out Outcome
 	err := w.atomically(func() (err error) {
-		out.Received, err = c.receive(w, id)
+		out.Received, err = c.receive(w)
 		return err
 	})
 	return out, err
 }
 
-func (c *Receive) receive(w *writeTx, id commandID) (*Received, error) {
+func (c *Receive) receive(w *writeTx) (*Received, error) {
 	if w.Ended(c.Link) {
 		return nil, secret.ErrEnded
 	}
@@ -158,7 +158,7 @@ func (c *Receive) receive(w *writeTx, id commandID) (*Received, error) {
 			return nil, secret.ErrIncomplete
 		}
 	}
-	got, err := c.bring(w, s, id)
+	got, err := c.bring(w, s)
 	if err == nil {
 		got.Displaced = displaced
 	}
@@ -262,7 +262,7 @@ func (w *writeTx) here() Cluster {
 }
 
 // bring makes s what the state says.
-func (c *Receive) bring(w *writeTx, s *secret.Secret, id commandID) (*Received, error) {
+func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 	var old *secret.Secret
 	if stored := w.ByName(s.Account, s.Name); stored != nil {
 		old = stored
@@ -294,7 +294,7 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret, id commandID) (*Received, 
 		w.end(c.Link, c.At)
 		w.discard(tableReplicas, key)
 		s.Primary = ""
-		w.addLinks(s, c.HandOver, c.At, id)
+		w.addLinks(s, c.HandOver, c.At)
 		w.putSecret(old, s)
 		return &Received{Revision: c.Revision, KeyID: s.KeyID, AccessedDay: s.AccessedDay, TookOver: true}, nil
 	}
@@ -349,7 +349,7 @@ func (w *writeTx) receiveVersions(s *secret.Secret, versions []ReceivedVersion, 
 	return nil
 }
 
-func (c *ReceiveVersions) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *ReceiveVersions) apply(w *writeTx) (Outcome, error) {
 	if err := w.fence(c.From); err != nil {
 		return Outcome{}, err
 	}
@@ -385,7 +385,7 @@ func (c *ReceiveVersions) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{Received: received(s, r)}, err
 }
 
-func (c *ReceiveNotice) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *ReceiveNotice) apply(w *writeTx) (Outcome, error) {
 	if err := w.fence(c.From); err != nil {
 		return Outcome{}, err
 	}
@@ -419,14 +419,14 @@ func (c *ReceiveNotice) apply(w *writeTx, id commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *Promote) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+func (c *Promote) apply(w *writeTx) (Outcome, error) {
+	_, err := w.alter(c.Ref, func(s *secret.Secret) error {
 		if s.Primary == "" || c.Lost != "" && s.Primary != c.Lost {
 			return secret.ErrNotReplica
 		}
 		r := w.Replica(s)
 		w.end(r.Link, c.At)
-		w.notify(s.Primary, &Notice{Kind: LinkEnded, Link: r.Link, Ref: refOf(s), Since: c.At, Request: id})
+		w.notify(s.Primary, &Notice{Kind: LinkEnded, Link: r.Link, Ref: refOf(s), Since: c.At, Request: w.request})
 		origin := &secret.Origin{Region: s.Primary, Epoch: r.Epoch, Revision: r.Revision}
 		w.unlink(s)
 		s.Primary, s.Origin = "", nil
@@ -434,7 +434,7 @@ func (c *Promote) apply(w *writeTx, id commandID) (Outcome, error) {
 			s.Origin = origin
 		}
 		s.Revision++
-		w.addLinks(s, c.Links, c.At, id)
+		w.addLinks(s, c.Links, c.At)
 		return nil
 	})
 	return Outcome{}, err

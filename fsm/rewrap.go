@@ -36,7 +36,7 @@ type RewrappedValue struct {
 	Old []byte    `cbor:"3,keyasint"`
 }
 
-func (c *RotateRootKey) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *RotateRootKey) apply(w *writeTx) (Outcome, error) {
 	cluster, _ := w.Cluster()
 	switch cluster.RootKeyID {
 	case c.To:
@@ -73,7 +73,7 @@ func (c *RotateRootKey) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{Count: len(keys)}, nil
 }
 
-func (c *RewrapValues) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *RewrapValues) apply(w *writeTx) (Outcome, error) {
 	done := 0
 	for _, r := range c.Values {
 		s := w.ByName(r.Ref.Account, r.Ref.Name)

@@ -8,7 +8,7 @@ import (
 	"coffer/secret"
 )
 
-func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *InitCluster) apply(w *writeTx) (Outcome, error) {
 	if _, formed := w.Cluster(); formed {
 		return Outcome{}, nil
 	}
@@ -19,10 +19,10 @@ func (c *InitCluster) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *CreateSecret) apply(w *writeTx) (Outcome, error) {
 	if old := w.ByName(c.Ref.Account, c.Ref.Name); old != nil {
 		switch {
-		case remembers(old.Recent, id):
+		case remembers(old.Recent, w.request):
 			return created(old, c.Version), nil
 		case old.Deleted != 0:
 			return Outcome{}, secret.ErrNameScheduled
@@ -33,7 +33,7 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 	}
 	s := &secret.Secret{
 		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
-		Description: c.Description, Created: c.At, Changed: c.At, Recent: remember(nil, id), KeyID: c.KeyID,
+		Description: c.Description, Created: c.At, Changed: c.At, Recent: remember(nil, w.request), KeyID: c.KeyID,
 	}
 	if err := s.Tag(c.Tags); err != nil {
 		return Outcome{}, err
@@ -44,7 +44,7 @@ func (c *CreateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 		}
 	}
 	s.Revision = 1
-	w.addLinks(s, c.Links, c.At, id)
+	w.addLinks(s, c.Links, c.At)
 	w.putSecret(nil, s)
 	return created(s, c.Version), nil
 }
@@ -58,26 +58,26 @@ func created(s *secret.Secret, v *NewVersion) Outcome {
 
 // alter loads the secret that ref names, lets do alter it, and stores it. A command that was
 // applied before and is proposed again alters nothing.
-func (w *writeTx) alter(ref Ref, id commandID, do func(*secret.Secret) error) (*secret.Secret, error) {
+func (w *writeTx) alter(ref Ref, do func(*secret.Secret) error) (*secret.Secret, error) {
 	s := w.ByName(ref.Account, ref.Name)
 	if s == nil || s.Suffix != ref.Suffix {
 		return nil, secret.ErrConflict
 	}
-	if remembers(s.Recent, id) {
+	if remembers(s.Recent, w.request) {
 		return s, nil
 	}
 	old := *s
 	if err := do(s); err != nil {
 		return nil, err
 	}
-	s.Recent = remember(s.Recent, id)
+	s.Recent = remember(s.Recent, w.request)
 	w.putSecret(&old, s)
 	return s, nil
 }
 
 // change is alter for what a primary or a standalone secret is changed by, and its replicas follow.
-func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
-	return w.alter(ref, id, func(s *secret.Secret) error {
+func (w *writeTx) change(ref Ref, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+	return w.alter(ref, func(s *secret.Secret) error {
 		if err := w.writable(s); err != nil {
 			return err
 		}
@@ -86,14 +86,14 @@ func (w *writeTx) change(ref Ref, id commandID, at int64, do func(*secret.Secret
 		}
 		s.Changed = max(s.Changed, at)
 		s.Revision++
-		w.changed(s, at, id)
+		w.changed(s, at)
 		return nil
 	})
 }
 
 // live is change for a secret that is not scheduled for deletion.
-func (w *writeTx) live(ref Ref, id commandID, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
-	return w.change(ref, id, at, func(s *secret.Secret) error {
+func (w *writeTx) live(ref Ref, at int64, do func(*secret.Secret) error) (*secret.Secret, error) {
+	return w.change(ref, at, func(s *secret.Secret) error {
 		if s.Deleted != 0 {
 			return secret.ErrMarkedForDeletion
 		}
@@ -101,8 +101,8 @@ func (w *writeTx) live(ref Ref, id commandID, at int64, do func(*secret.Secret) 
 	})
 }
 
-func (c *PutVersion) apply(w *writeTx, id commandID) (Outcome, error) {
-	s, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *PutVersion) apply(w *writeTx) (Outcome, error) {
+	s, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 		return w.addVersion(s, &c.Version, c.Labels, c.At)
 	})
 	if err != nil {
@@ -111,12 +111,12 @@ func (c *PutVersion) apply(w *writeTx, id commandID) (Outcome, error) {
 	return Outcome{Labels: s.LabelsOf(c.Version.ID)}, nil
 }
 
-func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
+func (c *UpdateSecret) apply(w *writeTx) (Outcome, error) {
 	if s := w.ByName(c.Ref.Account, c.Ref.Name); s != nil && s.Primary != "" && c.Version == nil && c.Description == nil && c.Key != nil {
-		return Outcome{}, c.rekeyReplica(w, id)
+		return Outcome{}, c.rekeyReplica(w)
 	}
 	err := w.atomically(func() error {
-		_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+		_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 			if c.Key != nil {
 				if err := w.moveToKey(s, c.Key, c.At); err != nil {
 					return err
@@ -136,9 +136,9 @@ func (c *UpdateSecret) apply(w *writeTx, id commandID) (Outcome, error) {
 }
 
 // rekeyReplica changes the one thing of a replica that is its own: its KMS key.
-func (c *UpdateSecret) rekeyReplica(w *writeTx, id commandID) error {
+func (c *UpdateSecret) rekeyReplica(w *writeTx) error {
 	return w.atomically(func() error {
-		_, err := w.alter(c.Ref, id, func(s *secret.Secret) error {
+		_, err := w.alter(c.Ref, func(s *secret.Secret) error {
 			if err := w.moveToKey(s, c.Key, c.At); err != nil {
 				return err
 			}
@@ -237,8 +237,8 @@ func (w *writeTx) cleanUp(s *secret.Secret, at int64) {
 	s.CleanUpAt = at + hour
 }
 
-func (c *MoveLabel) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *MoveLabel) apply(w *writeTx) (Outcome, error) {
+	_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 		for _, version := range []string{c.To, c.From} {
 			if version != "" && w.Version(s, version) == nil {
 				return secret.ErrNoVersion(version)
@@ -249,23 +249,23 @@ func (c *MoveLabel) apply(w *writeTx, id commandID) (Outcome, error) {
 	return Outcome{}, err
 }
 
-func (c *ScheduleDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *ScheduleDeletion) apply(w *writeTx) (Outcome, error) {
+	_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 		s.Deleted = c.Due
 		return w.deletable(s)
 	})
 	return Outcome{}, err
 }
 
-func (c *CancelDeletion) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.change(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *CancelDeletion) apply(w *writeTx) (Outcome, error) {
+	_, err := w.change(c.Ref, c.At, func(s *secret.Secret) error {
 		s.Deleted = 0
 		return nil
 	})
 	return Outcome{}, err
 }
 
-func (c *DeleteNow) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *DeleteNow) apply(w *writeTx) (Outcome, error) {
 	s := w.ByName(c.Ref.Account, c.Ref.Name)
 	if s == nil || s.Suffix != c.Ref.Suffix {
 		return Outcome{}, nil
@@ -277,28 +277,28 @@ func (c *DeleteNow) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *TagSecret) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error { return s.Tag(c.Tags) })
+func (c *TagSecret) apply(w *writeTx) (Outcome, error) {
+	_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error { return s.Tag(c.Tags) })
 	return Outcome{}, err
 }
 
-func (c *UntagSecret) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *UntagSecret) apply(w *writeTx) (Outcome, error) {
+	_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 		s.Untag(c.Keys)
 		return nil
 	})
 	return Outcome{}, err
 }
 
-func (c *SetPolicy) apply(w *writeTx, id commandID) (Outcome, error) {
-	_, err := w.live(c.Ref, id, c.At, func(s *secret.Secret) error {
+func (c *SetPolicy) apply(w *writeTx) (Outcome, error) {
+	_, err := w.live(c.Ref, c.At, func(s *secret.Secret) error {
 		s.Policy = c.Policy
 		return nil
 	})
 	return Outcome{}, err
 }
 
-func (c *RecordAccess) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *RecordAccess) apply(w *writeTx) (Outcome, error) {
 	for _, a := range c.Reads {
 		s := w.ByName(a.Ref.Account, a.Ref.Name)
 		if s == nil || s.Suffix != a.Ref.Suffix {
@@ -317,7 +317,7 @@ func (c *RecordAccess) apply(w *writeTx, _ commandID) (Outcome, error) {
 	return Outcome{}, nil
 }
 
-func (c *PurgeDue) apply(w *writeTx, _ commandID) (Outcome, error) {
+func (c *PurgeDue) apply(w *writeTx) (Outcome, error) {
 	var due []*secret.Secret
 	w.ascend(tableByDeletion, nil, func(k, _ []byte) bool {
 		if len(due) == c.Max || int64(binary.BigEndian.Uint64(k)) > c.At {
