@@ -68,10 +68,10 @@ func (n *Cluster) restore(r *http.Request) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	// An entry after the restored state, so that no node can take itself for up to date without it. Other regions have
-	// seen later states, or earlier ones.
-	entry := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: time.Now().UnixMilli()})})
-	if err := node.Apply(entry, proposeTimeout).Error(); err != nil {
-		return fmt.Errorf("the state was restored, but other regions may not notice: restore it once more: %w", err)
+	// seen later states, or earlier ones, and commands that were made before it are not carried out any more.
+	begun := node.Apply(fsm.EncodeEntry([][]byte{n.encode(&fsm.BeginEpoch{At: time.Now().UnixMilli()})}), proposeTimeout)
+	if err := begun.Error(); err != nil {
+		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more: %w", err)
 	}
 	return nil
 }

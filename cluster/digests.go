@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -23,9 +22,7 @@ type DigestReport struct {
 // CompareDigests proposes a checkpoint, asks every node for the digest of its state there, and tells
 // those that differ from the majority that they are damaged. It runs on the leader.
 func (n *Cluster) CompareDigests(ctx context.Context) (DigestReport, error) {
-	id := make([]byte, 16)
-	rand.Read(id) // never fails (crypto/rand)
-	if _, err := n.Propose(ctx, fsm.Encode(id, &fsm.Checkpoint{})); err != nil {
+	if _, err := n.Propose(ctx, n.encode(&fsm.Checkpoint{})); err != nil {
 		return DigestReport{}, err
 	}
 	var index uint64

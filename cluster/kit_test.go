@@ -111,8 +111,8 @@ func (m *member) start() {
 	noError(m.g.t, os.MkdirAll(m.dir, 0o700))
 	store, err := fsm.Open(m.dir, fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }})
 	noError(m.g.t, err)
+	m.config.Store = store
 	c := m.config
-	c.Store = store
 	if c.OnDamage == nil {
 		c.OnDamage = func(err error) { m.g.t.Error(err) }
 	}
@@ -121,7 +121,7 @@ func (m *member) start() {
 			return nil
 		}
 		key := kms.Key{ID: "k", Account: "123456789012", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
-		_, err := m.Propose(ctx, fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
+		_, err := m.Propose(ctx, fsm.Encode(named("init"), 0, &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 			ID: "state", Region: region, Account: "123456789012", RootKeyID: "root", DefaultKeyID: "k",
 		}}))
 		return err
@@ -216,9 +216,15 @@ func noError(t *testing.T, err error) {
 	}
 }
 
+// named is a command's id with a name.
+func named(name string) (id fsm.ID) {
+	copy(id[:], name)
+	return id
+}
+
 // write replicates a command through the node.
 func (m *member) write(id string) error {
-	_, err := m.Propose(m.g.t.Context(), fsm.Encode([]byte(id), &fsm.Checkpoint{}))
+	_, err := m.Propose(m.g.t.Context(), fsm.Encode(named(id), m.config.Store.Applied(), &fsm.Checkpoint{}))
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.config.Credentials.Identity.ID, err)
 	}

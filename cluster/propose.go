@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,7 +24,7 @@ const (
 )
 
 // A batch is as many waiting commands as fit into one log entry. While batchesInFlight of them are under
-// way, commands gather for the next.
+// way, commands gather for the next. (fsm.Window is computed from proposeTimeout and batchesInFlight.)
 const (
 	batchCommands   = 256
 	batchBytes      = 128 << 10
@@ -64,7 +65,10 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 	defer cancel()
 	for {
 		out, err := n.proposer.submit(ctx, command, false)
-		if err == nil {
+		switch {
+		case err == nil && out.Unknown != "":
+			return out, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, out.Err())
+		case err == nil:
 			return out, nil
 		}
 		select {
@@ -73,6 +77,13 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 			return fsm.Outcome{}, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, err)
 		}
 	}
+}
+
+// encode puts a command into an envelope with a new id.
+func (n *Cluster) encode(c fsm.Command) []byte {
+	var id fsm.ID
+	rand.Read(id[:]) // never fails (crypto/rand)
+	return fsm.Encode(id, n.config.Store.Applied(), c)
 }
 
 func (p *proposer) submit(ctx context.Context, command []byte, local bool) (fsm.Outcome, error) {

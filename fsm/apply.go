@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/raft"
 
 	"coffer/secret"
@@ -69,11 +70,15 @@ func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *lay
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
+	if s.proposals == nil {
+		s.proposals = w.readProposals()
+	}
+	w.proposals, s.proposals = s.proposals, nil // it is ahead of the state until all entries are applied
 	for i, l := range logs {
 		if l.Type != raft.LogCommand || l.Index <= before.index {
 			continue
 		}
-		w.index, w.placed = l.Index, 0
+		w.index, w.placed, w.carriedOut = l.Index, 0, nil
 		outcomes, err := w.applyEntry(l.Data)
 		if err != nil {
 			return fmt.Errorf("log entry %d: %w", l.Index, err)
@@ -81,7 +86,7 @@ func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *lay
 		answers[i] = outcomes
 		st.index, st.term = l.Index, l.Term
 	}
-	st.digest = w.digest
+	st.digest, s.proposals = w.digest, w.proposals
 	return nil
 }
 
@@ -92,23 +97,39 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 	}
 	outcomes := make([]Outcome, len(commands))
 	for i, b := range commands {
-		e, c, err := Decode(b)
-		if err != nil {
-			if !errors.Is(err, ErrUnknownCommand) {
-				err = fmt.Errorf("%w: %w", ErrDamaged, err)
-			}
+		if outcomes[i], err = w.carryOut(b); err != nil {
 			return nil, err
 		}
-		w.request, w.added, w.removed = e.ID, nil, false
-		out, err := c.apply(w)
-		if refused := refusal(err); refused != nil {
-			out = Outcome{Refused: refused}
-		} else if err != nil {
-			return nil, err
-		}
-		outcomes[i] = out
 	}
+	w.keepProposals()
 	return outcomes, nil
+}
+
+// carryOut applies one command of the entry, unless it was carried out before or may have been.
+func (w *writeTx) carryOut(command []byte) (Outcome, error) {
+	e, c, err := Decode(command)
+	if err != nil {
+		if !errors.Is(err, ErrUnknownCommand) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return Outcome{}, err
+	}
+	id, sum := ID(e.ID), xxhash.Sum64(command)
+	if out, found := w.recall(id, sum); found {
+		return out, nil
+	}
+	if why := w.late(e.Base, c); why != "" {
+		return Outcome{Unknown: why}, nil
+	}
+	w.request, w.added, w.removed = e.ID, nil, false
+	out, err := c.apply(w)
+	if refused := refusal(err); refused != nil {
+		return Outcome{Refused: refused}, nil
+	} else if err != nil {
+		return Outcome{}, err
+	}
+	w.remember(id, sum, out)
+	return out, nil
 }
 
 // writeTx is the transaction of a batch: it writes to the first of its layers and keeps the digest up to date.
@@ -117,6 +138,9 @@ type writeTx struct {
 	digest uint64
 	index  uint64 // of the entry being applied
 	placed uint64 // values added by it
+
+	proposals  *proposals
+	carriedOut []byte // by the entry: its row of tableProposals
 
 	request []byte // id of the command that is being applied
 	// What it did to the versions of its secret.

@@ -227,13 +227,21 @@ type Access struct {
 	Day     int64  `cbor:"3,keyasint"`
 }
 
-// Outcome is what applying a command came to. It travels back to the node that proposed.
+// Outcome is what applying a command came to. It travels back to the node that proposed, and is kept for when the command
+// is proposed again.
 type Outcome struct {
 	Refused *Refusal `cbor:"1,keyasint,omitempty"`
 	Labels  []string `cbor:"2,keyasint,omitempty"` // of the version that was added
 	Count   int      `cbor:"3,keyasint,omitempty"` // secrets purged
 
 	Received *Received `cbor:"4,keyasint,omitempty"` // what came of another region's state
+
+	// Unknown says why the command was not carried out, though it may have been before; empty if that is not so.
+	Unknown string `cbor:"5,keyasint,omitempty"`
+}
+
+func (o *Outcome) isZero() bool {
+	return o.Refused == nil && o.Labels == nil && o.Count == 0 && o.Received == nil && o.Unknown == ""
 }
 
 // Refusal is a secret.Error or a kms.Error on its way between nodes.
@@ -255,9 +263,12 @@ func refusal(err error) *Refusal {
 	return nil
 }
 
-// Err is the refusal as an error, nil if the command was carried out.
+// Err is the refusal as an error, nil if the command was carried out. It wraps ErrUnknownFate if nobody can say.
 func (o Outcome) Err() error {
-	if o.Refused == nil {
+	switch {
+	case o.Unknown != "":
+		return fmt.Errorf("%w: %s", ErrUnknownFate, o.Unknown)
+	case o.Refused == nil:
 		return nil
 	}
 	if strings.HasPrefix(o.Refused.Kind, kms.KindPrefix) {
@@ -268,15 +279,16 @@ func (o Outcome) Err() error {
 
 // Envelope is a command as it travels to the leader and in the log.
 type Envelope struct {
-	ID   []byte          `cbor:"1,keyasint"`
+	ID   []byte          `cbor:"1,keyasint"` // IDLen bytes
 	Kind Kind            `cbor:"2,keyasint"`
 	Body cbor.RawMessage `cbor:"3,keyasint"`
+	Base uint64          `cbor:"4,keyasint"` // index that the proposer had applied when it made the id
 }
 
-// Encode puts a command into its envelope, as bytes. id has 16 random bytes; a command that is
-// proposed again keeps its id.
-func Encode(id []byte, c Command) []byte {
-	return encode(Envelope{ID: id, Kind: kindOf[reflect.TypeOf(c)], Body: encode(c)})
+// Encode puts a command into its envelope, as bytes. id is random, and was made when the proposer had applied base; a
+// command that is proposed again keeps both.
+func Encode(id ID, base uint64, c Command) []byte {
+	return encode(Envelope{ID: id[:], Base: base, Kind: kindOf[reflect.TypeOf(c)], Body: encode(c)})
 }
 
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
@@ -291,6 +303,9 @@ func Decode(b []byte) (Envelope, Command, error) {
 	make, ok := kinds[e.Kind]
 	if !ok {
 		return e, nil, fmt.Errorf("%w (kind %d)", ErrUnknownCommand, e.Kind)
+	}
+	if len(e.ID) != IDLen {
+		return e, nil, fmt.Errorf("decode a command: its id has %d bytes", len(e.ID))
 	}
 	c := make()
 	if err := decoding.Unmarshal(e.Body, c); err != nil {

@@ -72,15 +72,11 @@ func (c *RestoreDisplaced) apply(w *writeTx) (Outcome, error) {
 	if c.As != nil {
 		back.Name, back.Suffix = c.As.Name, c.As.Suffix
 	}
-	if there := w.ByName(c.Account, back.Name); there != nil {
-		if remembers(there.Recent, w.request) {
-			return Outcome{}, nil
-		}
+	if w.ByName(c.Account, back.Name) != nil {
 		return Outcome{}, secret.ErrExists(back.Name)
 	}
 	back.Changed = max(back.Changed, c.At)
 	back.Revision++
-	back.Recent = remember(back.Recent, w.request)
 	if c.As == nil {
 		w.rename(aside, &back)
 		return Outcome{}, nil

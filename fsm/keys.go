@@ -117,21 +117,16 @@ type (
 	}
 )
 
-// changeKey loads the key that ref names, lets do change it, and stores it. A command that was applied
-// before and is proposed again changes nothing.
+// changeKey loads the key that ref names, lets do change it, and stores it.
 func (w *writeTx) changeKey(ref KeyRef, at int64, do func(kms.Change) error) (Outcome, error) {
 	k := w.Key(ref.Account, ref.ID)
 	if k == nil {
 		return Outcome{}, kms.ErrConflict
 	}
-	if remembers(k.Recent, w.request) {
-		return Outcome{}, nil
-	}
 	changed := *k
 	if err := do(w.changeOf(&changed, at)); err != nil {
 		return Outcome{}, err
 	}
-	changed.Recent = remember(changed.Recent, w.request)
 	w.putKey(&changed)
 	return Outcome{}, nil
 }
@@ -167,9 +162,8 @@ func (c *CreateKey) apply(w *writeTx) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if old := w.Key(c.Key.Account, c.Key.ID); old != nil {
-		return Outcome{}, nil // its id is drawn with it, so this is the same command again
+		return Outcome{}, kms.ErrConflict // another id is drawn
 	}
-	c.Key.Recent = remember(nil, w.request)
 	w.putKey(&c.Key)
 	return Outcome{}, nil
 }
@@ -259,8 +253,6 @@ func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 		return Outcome{}, kms.Errorf(kms.KindInvalidState, "%s is pending deletion.", target.ARN(cluster.Region))
 	case target.Managed:
 		return Outcome{}, kms.Errorf(kms.KindAccessDenied, "%s is managed by the service: it takes no other alias.", target.ARN(cluster.Region))
-	case c.New && old != nil && old.KeyID == c.Ref.ID && old.Created == c.At:
-		return Outcome{}, nil // the same command again
 	case c.New && old != nil:
 		return Outcome{}, kms.Errorf(kms.KindExists, "An alias with the name %s already exists", arn)
 	case !c.New && old == nil:
@@ -295,7 +287,6 @@ func (c *EndKeys) apply(w *writeTx) (Outcome, error) {
 		case k.Expired(c.At):
 			changed := *k
 			w.changeOf(&changed, c.At).Expire()
-			changed.Recent = remember(changed.Recent, w.request)
 			w.putKey(&changed)
 		}
 	}

@@ -312,7 +312,8 @@ func (w *writeTx) settle(region string, a *LinkAnswer, at int64) {
 }
 
 // BeginEpoch begins an epoch: what the region sends from now on can contradict what it sent before, and what it
-// received is no longer what it acknowledged. Everything is sent again.
+// received is no longer what it acknowledged. Everything is sent again. Commands that were made before are not carried
+// out any more.
 type BeginEpoch struct {
 	At int64 `cbor:"1,keyasint"`
 }
@@ -324,6 +325,7 @@ func (c *BeginEpoch) apply(w *writeTx) (Outcome, error) {
 	}
 	cluster.Epoch = max(cluster.Epoch+1, c.At)
 	w.put(tableCluster, clusterKey, encode(cluster))
+	w.beginProposals(w.index)
 	w.sendAllAgain("", c.At)
 	return Outcome{}, nil
 }

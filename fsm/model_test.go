@@ -28,13 +28,25 @@ func open(t testing.TB, dir string) *fsm.Store {
 	return s
 }
 
+// idOf is the id of a command that is proposed once.
+func idOf(index uint64, place int) (id fsm.ID) {
+	binary.BigEndian.PutUint64(id[:], index)
+	id[8] = byte(place)
+	return id
+}
+
+// named is an id with a name.
+func named(name string) (id fsm.ID) {
+	copy(id[:], name)
+	return id
+}
+
 // apply applies commands as one log entry.
 func apply(t testing.TB, s *fsm.Store, index uint64, commands ...fsm.Command) []fsm.Outcome {
 	t.Helper()
 	var batch [][]byte
 	for i, c := range commands {
-		id := binary.BigEndian.AppendUint64(nil, index)
-		batch = append(batch, fsm.Encode(append(id, byte(i)), c))
+		batch = append(batch, fsm.Encode(idOf(index, i), index-1, c))
 	}
 	out := s.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry(batch)})
 	got, ok := out.([]fsm.Outcome)
@@ -214,7 +226,7 @@ func runRandom(t testing.TB, seed uint64, steps int) {
 		index++
 		var batch [][]byte
 		for i := range 1 + r.IntN(3) {
-			batch = append(batch, fsm.Encode(append(binary.BigEndian.AppendUint64(nil, index), byte(i)), randomCommand(r, int64(index))))
+			batch = append(batch, fsm.Encode(idOf(index, i), index-1, randomCommand(r, int64(index))))
 		}
 		l := &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry(batch)}
 		one.Apply(l)
@@ -273,7 +285,7 @@ func FuzzApply(f *testing.F) {
 
 // FuzzDecodeEntry wants no entry to be taken that was not made whole.
 func FuzzDecodeEntry(f *testing.F) {
-	good := fsm.EncodeEntry([][]byte{fsm.Encode([]byte("id"), initCommand()), fsm.Encode([]byte("id"), &fsm.Checkpoint{})})
+	good := fsm.EncodeEntry([][]byte{fsm.Encode(named("id"), 0, initCommand()), fsm.Encode(named("id"), 0, &fsm.Checkpoint{})})
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80})
@@ -292,7 +304,7 @@ func FuzzDecodeEntry(f *testing.F) {
 func FuzzDecode(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range 30 {
-		f.Add(fsm.Encode([]byte("id"), randomCommand(r, int64(i))))
+		f.Add(fsm.Encode(named("id"), 0, randomCommand(r, int64(i))))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, c, err := fsm.Decode(b); err == nil && c == nil {

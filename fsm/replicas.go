@@ -288,7 +288,6 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 	s.Primary, s.Description, s.Tags, s.Tagged, s.Policy = c.From.Region, c.Description, c.Tags, c.Tagged, c.Policy
 	s.Created, s.Changed, s.Labels = c.Created, c.Changed, c.Labels
 	s.Revision++
-	s.Recent = nil
 	key := regionKey(s.Primary, s.Account, s.Name)
 	if c.HandOver != nil && !r.Partial {
 		w.end(c.Link, c.At)

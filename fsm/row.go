@@ -32,13 +32,14 @@ const (
 	tableOutbox                  // region \0 kind, and account \0 name -> secret.Lag, or link id -> Notice
 	tablePeers                   // region -> Peer
 	tableEnded                   // link id -> when it was ended here, for ever
+	tableProposals               // log index -> commands that were carried out, or epochKey; not part of archives
 	tables
 )
 
 var tableNames = [tables][]byte{
 	[]byte("meta"), []byte("secrets"), []byte("versions"), []byte("values"), []byte("keys"),
 	[]byte("by-created"), []byte("by-changed"), []byte("by-accessed"), []byte("by-deletion"), []byte("cluster"), []byte("aliases"),
-	[]byte("links"), []byte("replicas"), []byte("outbox"), []byte("peers"), []byte("ended"),
+	[]byte("links"), []byte("replicas"), []byte("outbox"), []byte("peers"), []byte("ended"), []byte("proposals"),
 }
 
 // ErrDamaged says that something stored is not what was written. The node must not serve any more.

@@ -16,14 +16,13 @@ func (c *InitCluster) apply(w *writeTx) (Outcome, error) {
 	alias := kms.Alias{Name: kms.DefaultAlias, KeyID: c.Key.ID, Created: c.Key.Created, Updated: c.Key.Created}
 	w.put(tableAliases, secretKey(c.Key.Account, alias.Name), encode(alias))
 	w.put(tableCluster, clusterKey, encode(c.Cluster))
+	w.beginProposals(0)
 	return Outcome{}, nil
 }
 
 func (c *CreateSecret) apply(w *writeTx) (Outcome, error) {
 	if old := w.ByName(c.Ref.Account, c.Ref.Name); old != nil {
 		switch {
-		case remembers(old.Recent, w.request):
-			return created(old, c.Version), nil
 		case old.Deleted != 0:
 			return Outcome{}, secret.ErrNameScheduled
 		case c.Version != nil && w.Version(old, c.Version.ID) != nil:
@@ -33,7 +32,7 @@ func (c *CreateSecret) apply(w *writeTx) (Outcome, error) {
 	}
 	s := &secret.Secret{
 		Account: c.Ref.Account, Name: c.Ref.Name, Suffix: c.Ref.Suffix,
-		Description: c.Description, Created: c.At, Changed: c.At, Recent: remember(nil, w.request), KeyID: c.KeyID,
+		Description: c.Description, Created: c.At, Changed: c.At, KeyID: c.KeyID,
 	}
 	if err := s.Tag(c.Tags); err != nil {
 		return Outcome{}, err
@@ -56,21 +55,16 @@ func created(s *secret.Secret, v *NewVersion) Outcome {
 	return Outcome{Labels: s.LabelsOf(v.ID)}
 }
 
-// alter loads the secret that ref names, lets do alter it, and stores it. A command that was
-// applied before and is proposed again alters nothing.
+// alter loads the secret that ref names, lets do alter it, and stores it.
 func (w *writeTx) alter(ref Ref, do func(*secret.Secret) error) (*secret.Secret, error) {
 	s := w.ByName(ref.Account, ref.Name)
 	if s == nil || s.Suffix != ref.Suffix {
 		return nil, secret.ErrConflict
 	}
-	if remembers(s.Recent, w.request) {
-		return s, nil
-	}
 	old := *s
 	if err := do(s); err != nil {
 		return nil, err
 	}
-	s.Recent = remember(s.Recent, w.request)
 	w.putSecret(&old, s)
 	return s, nil
 }

@@ -42,8 +42,10 @@ type Summary struct {
 	Rows    uint64
 	Secrets uint64
 	Values  uint64
-	Digest  uint64
-	Bytes   int64
+	// Proposals are rows of what was proposed, which snapshots of a region's own have, and archives have not.
+	Proposals uint64
+	Digest    uint64
+	Bytes     int64
 }
 
 // ErrBadSnapshot says that a stream is not a whole, undamaged snapshot.
@@ -102,7 +104,7 @@ func (n *snapshot) guard(do func() error) (err error) {
 
 // Persist streams the snapshot to a sink.
 func (n *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := n.write(sink); err != nil {
+	if err := n.write(sink, false); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()
@@ -114,17 +116,18 @@ func (n *snapshot) Release() {
 	n.store.swap.RUnlock()
 }
 
-// Save streams a snapshot of the state as it is now to w, while writes go on.
+// Save streams an archive of the state as it is now to w, while writes go on: a snapshot without what was proposed, since
+// the commands of the log that it came from mean nothing in the one that it will be restored to.
 func (s *Store) Save(w io.Writer) error {
 	n, err := s.begin()
 	if err != nil {
 		return err
 	}
 	defer n.Release()
-	return n.write(w)
+	return n.write(w, true)
 }
 
-func (n *snapshot) write(w io.Writer) error {
+func (n *snapshot) write(w io.Writer, archive bool) error {
 	return n.guard(func() error {
 		sha := sha256.New()
 		out := bufio.NewWriterSize(io.MultiWriter(w, sha), 1<<16)
@@ -133,11 +136,15 @@ func (n *snapshot) write(w io.Writer) error {
 		_, _ = out.Write(snapshotMagic)
 		_, _ = out.Write(binary.AppendUvarint(nil, uint64(len(header))))
 		_, _ = out.Write(header)
-		rows := uint64(0)
+		rows, digest := uint64(0), n.st.digest
 		var head []byte
 		for t := tableMeta + 1; t < tables; t++ {
 			c := n.tx.bucket(t).Cursor()
 			for k, row := c.First(); k != nil; k, row = c.Next() {
+				if archive && t == tableProposals {
+					digest -= storedSum(t, k, row)
+					continue
+				}
 				t.open(k, row)
 				rows++
 				head = binary.AppendUvarint(append(head[:0], byte(t)), uint64(len(k)))
@@ -149,7 +156,7 @@ func (n *snapshot) write(w io.Writer) error {
 			}
 		}
 		head = binary.BigEndian.AppendUint64(append(head[:0], 0), rows)
-		_, _ = out.Write(binary.BigEndian.AppendUint64(head, n.st.digest))
+		_, _ = out.Write(binary.BigEndian.AppendUint64(head, digest))
 		if err := out.Flush(); err != nil {
 			return err
 		}
@@ -250,6 +257,8 @@ func ReadSnapshot(in io.Reader, keep func(h Header, table byte, key, row []byte)
 			sum.Secrets++
 		case tableValues:
 			sum.Values++
+		case tableProposals:
+			sum.Proposals++
 		}
 		if keep != nil {
 			if err := keep(sum.Header, b, key, row); err != nil {
@@ -297,7 +306,7 @@ func (s *Store) Restore(in io.ReadCloser) error {
 	defer s.swap.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active, s.flushing = newLayer(), nil
+	s.active, s.flushing, s.proposals = newLayer(), nil, nil
 	if err := s.db.Close(); err != nil {
 		return err
 	}

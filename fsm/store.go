@@ -31,6 +31,8 @@ type Store struct {
 	closed   sync.Once
 	decoded  *cache
 
+	proposals *proposals // as of position, nil until it is needed; Raft applies and restores one at a time
+
 	// swap is held for reading while db is used, and for writing while a restore replaces it.
 	swap sync.RWMutex
 	db   *bbolt.DB

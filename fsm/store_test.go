@@ -14,8 +14,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"coffer/fsm"
-	"coffer/kms"
-	"coffer/secret"
 )
 
 // filled is a store with secrets, closed; it answers its directory and what it holds.
@@ -188,47 +186,6 @@ func TestUnknownCommandStopsTheStore(t *testing.T) {
 	}
 }
 
-// TestRepeatedCommand shows that a command proposed again under its id changes nothing and answers the same.
-func TestRepeatedCommand(t *testing.T) {
-	s := open(t, t.TempDir())
-	ref := fsm.Ref{Account: account, Name: "a", Suffix: "AAAAAA"}
-	version := fsm.NewVersion{ID: "version-1", KeyID: "k", WrappedKey: []byte{1}, Sealed: []byte{2}}
-	entry := func(index uint64, id string, c fsm.Command) fsm.Outcome {
-		out := s.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{fsm.Encode([]byte(id), c)})})
-		return out.([]fsm.Outcome)[0]
-	}
-	apply(t, s, 1, initCommand())
-	index := uint64(1)
-	for name, c := range map[string]fsm.Command{"create": &fsm.CreateSecret{Ref: ref, At: 1}} {
-		for range 2 {
-			index++
-			if out := entry(index, name, c); out.Err() != nil {
-				t.Errorf("%s: %v", name, out.Err())
-			}
-		}
-	}
-	for _, step := range []struct {
-		id string
-		c  fsm.Command
-	}{
-		{"put", &fsm.PutVersion{Ref: ref, At: 2, Version: version, Labels: []string{secret.Current}}},
-		{"move", &fsm.MoveLabel{Ref: ref, At: 3, Label: "x", To: "version-1"}},
-		{"move back", &fsm.MoveLabel{Ref: ref, At: 4, Label: "x", From: "version-1"}},
-		{"schedule", &fsm.ScheduleDeletion{Ref: ref, At: 5, Due: 100}},
-		{"delete", &fsm.DeleteNow{Ref: ref}},
-	} {
-		index++
-		first := entry(index, step.id, step.c)
-		index++
-		if again := entry(index, step.id, step.c); first.Err() != nil || again.Err() != nil || fmt.Sprint(first.Labels) != fmt.Sprint(again.Labels) {
-			t.Errorf("%s: first %+v, again %+v", step.id, first, again)
-		}
-	}
-	if out := entry(index+1, "new id", &fsm.PutVersion{Ref: ref, At: 2, Version: version}); !errors.Is(out.Err(), secret.ErrConflict) {
-		t.Errorf("a put to a deleted secret: %v", out.Err())
-	}
-}
-
 // TestReleasedDataOpens opens a data directory of each release: what it holds must be read for ever.
 func TestReleasedDataOpens(t *testing.T) {
 	releases, err := filepath.Glob("testdata/*/" + fsm.File)
@@ -251,51 +208,5 @@ func TestReleasedDataOpens(t *testing.T) {
 		if _, err := s.Scrub(t.Context()); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
-	}
-}
-
-// TestRepeatedBehindOthers proposes commands again after others changed the same secret and key: they are not
-// carried out twice.
-func TestRepeatedBehindOthers(t *testing.T) {
-	s := open(t, t.TempDir())
-	apply(t, s, 1, initCommand())
-	index := uint64(1)
-	do := func(id string, c fsm.Command) error {
-		index++
-		out := s.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{fsm.Encode([]byte(id), c)})})
-		return out.([]fsm.Outcome)[0].Err()
-	}
-	ref, key := fsm.Ref{Account: account, Name: "a", Suffix: "AAAAAA"}, fsm.KeyRef{Account: account, ID: "mine"}
-	version := fsm.NewVersion{ID: "version-1", KeyID: "k", WrappedKey: []byte{1}, Sealed: []byte{2}}
-	first := kms.Material{ID: "0", Wrapped: []byte{1}}
-	move := &fsm.MoveLabel{Ref: ref, At: 3, Label: "x", To: "version-1"}
-	rotate := &fsm.RotateKey{Ref: key, At: 3, Material: kms.Material{ID: "1", Wrapped: []byte{2}}, Generation: 1, Root: "r"}
-	for i, c := range []fsm.Command{
-		&fsm.CreateSecret{Ref: ref, At: 1, Version: &version}, &fsm.CreateKey{Key: kms.Key{ID: "mine", Account: account, Spec: kms.Symmetric, Materials: []kms.Material{first}}, Root: "r"},
-		move, rotate,
-	} {
-		if err := do(fmt.Sprint("first ", i), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 7 {
-		other := fmt.Sprint("other ", i)
-		if err := errors.Join(do(other, &fsm.TagSecret{Ref: ref, At: 4, Tags: []secret.Tag{{Key: other}}}), do(other, &fsm.TagKey{Ref: key, At: 4, Tags: []kms.Tag{{Key: other}}})); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(do("first 2", move), do("first 3", rotate)); err != nil {
-		t.Errorf("proposed again: %v", err)
-	}
-	if err := do("another", move); err == nil {
-		t.Error("the label can be moved to where it is by a new command")
-	}
-	if err := s.View(func(tx *fsm.Tx) error {
-		if k := tx.Key(account, "mine"); len(k.Materials) != 2 || k.Current != 1 {
-			t.Errorf("the key has %d generations", len(k.Materials))
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -82,7 +82,6 @@ type Key struct {
 	Period      int        `cbor:"14,keyasint,omitempty"` // days between automatic rotations; 0 without
 	NextAt      int64      `cbor:"15,keyasint,omitempty"` // the next automatic rotation
 	OnDemand    int        `cbor:"16,keyasint,omitempty"` // rotations on demand so far
-	Recent      []byte     `cbor:"17,keyasint,omitempty"` // the last commands that changed it, as the state machine remembers them
 }
 
 // Material is one generation of a key's material.

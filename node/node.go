@@ -187,8 +187,11 @@ func (n *Node) checkRestore(path string) error {
 	}
 	defer f.Close()
 	sum, err := fsm.ReadSnapshot(f, nil)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case sum.Proposals > 0:
+		return errors.New("this is a snapshot that a node keeps for its own region, not an archive of `coffer snapshot save`")
 	}
 	if err := n.fits(sum.Header.Cluster); err != nil {
 		return err
@@ -202,8 +205,15 @@ func (n *Node) checkRestore(path string) error {
 // initialize forms, on the leader, the state of a new cluster: who it is, and its default key. It needs a root key.
 func (n *Node) initialize(ctx context.Context) error {
 	root, _ := n.roots.state()
-	if _, formed, err := n.formed(); err != nil || formed || root == nil {
+	_, formed, err := n.formed()
+	if err != nil {
 		return err
+	}
+	if formed {
+		return n.beginEpoch(ctx)
+	}
+	if root == nil {
+		return nil
 	}
 	now := n.options.Now().UnixMilli()
 	account := n.secrets.credentials.AccountID
@@ -213,10 +223,25 @@ func (n *Node) initialize(ctx context.Context) error {
 	}
 	key.Manage("Default key that protects secrets for which no other key was chosen")
 	id := uuid.New()
-	_, err = n.cluster.Propose(ctx, fsm.Encode(id[:], &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
+	_, err = n.cluster.Propose(ctx, fsm.Encode(fsm.ID(id), n.store.Applied(), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
 		RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
 	}}))
+	return err
+}
+
+// beginEpoch begins the epoch of a state that was restored from an archive, if the leader that restored it was lost
+// before it did.
+func (n *Node) beginEpoch(ctx context.Context) error {
+	begun := false
+	err := n.store.View(func(tx *fsm.Tx) error {
+		begun = tx.EpochBegun()
+		return nil
+	})
+	if err != nil || begun {
+		return err
+	}
+	_, err = n.base.Propose(ctx, &fsm.BeginEpoch{At: n.options.Now().UnixMilli()})
 	return err
 }
 

@@ -308,11 +308,11 @@ func TestComparisonRepairs(t *testing.T) {
 			w.create(us, fmt.Sprint("s", i), "1", eu)
 		}
 		w.send(us, eu)
-		old := w.snapshot(eu)
+		old := w.regions[eu].Snapshot(w.t)
 		w.must(w.put(us, "s7", "2"))
 		w.create(us, "new", "1", eu)
 		w.send(us, eu)
-		w.must(w.regions[eu].Lose(old))
+		w.must(w.regions[eu].Install(old))
 		w.want(eu, "s7", "1")
 		c := w.regions[us].to[eu]
 		c.Compare(w.ctx)

@@ -40,7 +40,6 @@ type Secret struct {
 	Versions    int    `cbor:"14,keyasint,omitempty"` // how many exist
 	CleanUpAt   int64  `cbor:"15,keyasint,omitempty"` // no version can be removed before
 	Revision    uint64 `cbor:"16,keyasint"`           // counts changes
-	Recent      []byte `cbor:"17,keyasint,omitempty"` // the last commands that changed it, as the state machine remembers them
 	KeyID       string `cbor:"18,keyasint,omitempty"` // of its KMS key; empty under the default key
 
 	Replicas  []string   `cbor:"19,keyasint,omitempty"` // regions that it has links to, sorted

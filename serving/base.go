@@ -189,6 +189,12 @@ const attempts = 5
 // lag; whatever it then refuses, or finds done already, is decided again behind a read barrier. So is a
 // command that the state machine refuses because the state was another one. No command means nothing to do.
 func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, error)) (fsm.Outcome, error) {
+	// One id for all attempts, with the base from before the first: whichever of them is found in the log, late or
+	// twice, at most one is carried out.
+	id, base, err := b.newID(CallOf(ctx).RequestID)
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
 	for attempt := range attempts {
 		fresh := attempt > 0
 		if fresh {
@@ -210,7 +216,7 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 			}
 			continue
 		}
-		out, err := b.propose(ctx, CallOf(ctx).RequestID, command)
+		out, err := b.Cluster.Propose(ctx, fsm.Encode(id, base, command))
 		if err != nil {
 			return out, noMajority(err)
 		}
@@ -229,17 +235,21 @@ func isRefusal(err error) bool {
 
 // Propose replicates a command under a new id.
 func (b *Base) Propose(ctx context.Context, command fsm.Command) (fsm.Outcome, error) {
-	return b.propose(ctx, nil, command)
+	id, base, err := b.newID(nil)
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	return b.Cluster.Propose(ctx, fsm.Encode(id, base, command))
 }
 
-func (b *Base) propose(ctx context.Context, id []byte, command fsm.Command) (fsm.Outcome, error) {
-	if id == nil {
-		id = make([]byte, 16)
-		if _, err := io.ReadFull(b.Random, id); err != nil {
-			return fsm.Outcome{}, err
-		}
+// newID makes a command's id, of a request's if it has one, and says what this node has applied at that moment.
+func (b *Base) newID(request []byte) (id fsm.ID, base uint64, err error) {
+	base = b.Store.Applied()
+	if len(request) == fsm.IDLen {
+		return fsm.ID(request), base, nil
 	}
-	return b.Cluster.Propose(ctx, fsm.Encode(id, command))
+	_, err = io.ReadFull(b.Random, id[:])
+	return id, base, err
 }
 
 // Millis is the time in milliseconds since 1970.

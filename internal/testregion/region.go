@@ -58,7 +58,7 @@ func NewIn(t testing.TB, dir, name string) *Region {
 	}
 	key.Manage("default")
 	cluster := fsm.Cluster{ID: "c", Region: name, Epoch: 1, Account: Account, DefaultKeyID: key.ID, RootKeyID: r.Root.ID()}
-	if _, err := r.Propose(t.Context(), fsm.Encode([]byte("init"), &fsm.InitCluster{Key: key, Cluster: cluster})); err != nil {
+	if _, err := r.Propose(t.Context(), r.encode(&fsm.InitCluster{Key: key, Cluster: cluster})); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -67,6 +67,12 @@ func NewIn(t testing.TB, dir, name string) *Region {
 // Ctx is a call by the account's root.
 func (r *Region) Ctx() context.Context {
 	return serving.WithCall(context.Background(), &serving.Call{Principal: iam.Root(Account)})
+}
+
+func (r *Region) encode(c fsm.Command) []byte {
+	var id fsm.ID
+	rand.Read(id[:]) // never fails (crypto/rand)
+	return fsm.Encode(id, r.Store.Applied(), c)
 }
 
 // Propose applies a command at once.
@@ -89,20 +95,47 @@ func (r *Region) ReadBarrier(context.Context) error { return nil }
 // LastContact is always now.
 func (r *Region) LastContact() time.Duration { return 0 }
 
-// Restore replaces the state by that of a snapshot, as an operator does.
+// Restore replaces the state by that of an archive, as an operator does.
 func (r *Region) Restore(archive []byte) error {
-	if err := r.Lose(archive); err != nil {
+	if err := r.Install(archive); err != nil {
 		return err
 	}
-	_, err := r.Propose(context.Background(), fsm.Encode([]byte("restored"), &fsm.BeginEpoch{At: r.Millis()}))
+	_, err := r.Propose(context.Background(), r.encode(&fsm.BeginEpoch{At: r.Millis()}))
 	return err
 }
 
-// Lose replaces the state by that of a snapshot, and tells nobody.
-func (r *Region) Lose(archive []byte) error {
+// Snapshot is the region's own snapshot, as Raft keeps and sends it.
+func (r *Region) Snapshot(t testing.TB) []byte {
+	t.Helper()
+	snapshot, err := r.Store.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Release()
+	var sink sink
+	if err := snapshot.Persist(&sink); err != nil {
+		t.Fatal(err)
+	}
+	return sink.Bytes()
+}
+
+// sink is a raft.SnapshotSink in memory.
+type sink struct{ bytes.Buffer }
+
+// ID is nothing: there is one.
+func (*sink) ID() string { return "" }
+
+// Cancel does nothing.
+func (*sink) Cancel() error { return nil }
+
+// Close does nothing.
+func (*sink) Close() error { return nil }
+
+// Install replaces the state by that of a snapshot, and tells nobody: as Raft does, or damage that goes unnoticed.
+func (r *Region) Install(snapshot []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.Store.Restore(io.NopCloser(bytes.NewReader(archive)))
+	return r.Store.Restore(io.NopCloser(bytes.NewReader(snapshot)))
 }
 
 // OtherRoot is another root key than the regions'.
