@@ -16,7 +16,7 @@ import (
 type table byte
 
 const (
-	tableMeta       table = iota // state row, cluster row, checkpoints; not part of the digest or of snapshots
+	tableMeta       table = iota // state row, checkpoints; not part of the digest or of snapshots
 	tableSecrets                 // account \0 name -> secret.Secret
 	tableVersions                // account \0 name \0 version id -> secret.Version
 	tableValues                  // account \0 secret.Version.Place -> secret.Value; in the order they came, so that they fill pages

@@ -112,7 +112,7 @@ func (s *Secret) ByVersion(visit func(id string, labels []string)) {
 	}
 }
 
-// Tag adds tags, replacing the values of keys that are there. It fails with KindLimitExceeded
+// Tag adds tags, replacing the values of keys that are there. It fails with [KindInvalidParameter]
 // when more than 50 would be attached, and then changes nothing.
 func (s *Secret) Tag(tags []Tag) error {
 	merged := append([]Tag(nil), s.Tags...)
