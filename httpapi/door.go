@@ -1,12 +1,10 @@
 package httpapi
 
 import (
-	"errors"
-	"io"
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,9 +15,6 @@ import (
 	"coffer/serving"
 )
 
-// maxBody is larger than any valid request: 64 KiB of text, each byte escaped as six.
-const maxBody = 512 << 10
-
 // Headers of ours.
 const (
 	consistencyHeader = "X-Coffer-Consistency"
@@ -29,85 +24,48 @@ const (
 
 const contentType = "application/x-amz-json-1.1"
 
-// buffers holds what requests and answers are read into and encoded into. They hold secrets, so they are
-// cleared before another request gets them.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
-
-const keepBuffer = 64 << 10
-
-func putBuffer(b *[]byte) {
-	if cap(*b) > keepBuffer {
-		return
-	}
-	clear((*b)[:cap(*b)])
-	*b = (*b)[:0]
-	buffers.Put(b)
-}
-
 // handle is POST /: one operation.
 func (s *Server) handle(c echo.Context) error {
 	start := time.Now()
 	r, w := c.Request(), c.Response()
-	id := uuid.New()
-	record := &record{id: id.String(), operation: "unknown"}
-	w.Header()[requestIDHeader] = []string{record.id}
+	x := &exchange{id: uuid.New(), operation: "unknown", bytes: s.bytes, of: addressOf(r.RemoteAddr)}
+	defer x.end()
+	w.Header()[requestIDHeader] = []string{x.id.String()}
 	w.Header()["Content-Type"] = []string{contentType}
-
-	out := buffers.Get().(*[]byte)
-	defer putBuffer(out)
-	answer, err := s.answer(r, w.Header(), id[:], record, (*out)[:0])
+	err := s.answer(r, w.Header(), x)
+	x.status = http.StatusOK
 	if err != nil {
 		api := serving.ToAPIError(err).Of(target(r))
-		record.code, record.status = api.Code, api.Status
-		if api.Status >= http.StatusInternalServerError {
-			s.log.Error("a request failed", "request_id", record.id, "operation", record.operation, "error", err)
+		x.code, x.status = api.Code, api.Status
+		switch {
+		case x.refused != "": // told by metrics: a line for each would make it worse
+			s.metrics.refused.WithLabelValues(x.refused).Inc()
+		case api.Status >= http.StatusInternalServerError:
+			s.log.Error("a request failed", "request_id", x.id.String(), "operation", x.operation, "error", err)
 		}
-		answer = appendError((*out)[:0], api)
-	} else {
-		record.status = http.StatusOK
-		*out = answer
+		x.answered(appendError(nil, api))
 	}
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(answer))}
-	w.WriteHeader(record.status)
-	_, _ = w.Write(answer) // a client that has gone sees no answer
-	s.note(r, record, time.Since(start))
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(x.out))}
+	w.WriteHeader(x.status)
+	_, _ = w.Write(x.out) // a client that has gone sees no answer
+	s.note(r, x, time.Since(start))
 	return nil
 }
 
-// record is what the access log and the metrics tell of a request.
-type record struct {
-	id        string
-	operation string
-	accessKey string
-	code      string
-	status    int
-}
-
-func (s *Server) answer(r *http.Request, header http.Header, id []byte, rec *record, into []byte) ([]byte, error) {
+// answer fills x.out with what the operation answers, or says why not.
+func (s *Server) answer(r *http.Request, header http.Header, x *exchange) error {
 	operation, ok := s.operations[target(r)]
 	if !ok {
-		return nil, serving.ErrUnknownOperation
+		return serving.ErrUnknownOperation
 	}
-	_, rec.operation, _ = strings.Cut(operation.target, ".")
-	if len(r.Header["Authorization"]) == 0 && r.URL.RawQuery == "" {
-		return nil, &iam.Error{Kind: iam.KindMissingToken, Message: "Missing Authentication Token"}
-	}
-	buf := buffers.Get().(*[]byte)
-	defer putBuffer(buf)
-	body, err := readBody(r, (*buf)[:0])
+	_, x.operation, _ = strings.Cut(operation.target, ".")
+	principal, err := s.authenticate(r, operation.verifier, x)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	*buf = body
-	principal, err := operation.verifier.Verify(&iam.Request{
-		Method: r.Method, Host: r.Host, RawQuery: r.URL.RawQuery, Header: r.Header,
-		ContentLength: r.ContentLength, Body: body,
-	}, s.now())
-	if err != nil {
-		return nil, err
-	}
-	rec.accessKey = principal.ARN
-	call := &serving.Call{Principal: principal, RequestID: id}
+	x.principal = principal.ARN
+	header.Del("Connection") // whoever can sign may send another request
+	call := &serving.Call{Principal: principal, RequestID: x.id[:]}
 	switch want := r.Header.Get(consistencyHeader); strings.ToLower(want) {
 	case "":
 	case "strong":
@@ -115,13 +73,42 @@ func (s *Server) answer(r *http.Request, header http.Header, id []byte, rec *rec
 	case "local":
 		call.Consistency = serving.Local
 	default:
-		return nil, serving.ErrSerialization("The header X-Coffer-Consistency must be strong or local.")
+		return serving.ErrSerialization("The header X-Coffer-Consistency must be strong or local.")
 	}
-	answer, err := operation.do(serving.WithCall(r.Context(), call), body, into)
+	gate := s.reads
+	if operation.writes {
+		gate = s.writes
+	}
+	if err := gate.enter(r.Context()); err != nil {
+		x.refused = tooManyRequests
+		return err
+	}
+	defer gate.leave()
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Work)
+	defer cancel()
+	out, err := operation.do(serving.WithCall(ctx, call), x.body, answers.get())
 	if call.Stale {
 		header[staleHeader] = []string{strconv.FormatInt(call.StaleFor.Milliseconds(), 10)}
 	}
-	return answer, err
+	if err == nil {
+		x.answered(out)
+	}
+	return err
+}
+
+// authenticate says who sent r, and reads its body. Nothing is read before the rest of the signature is in order, or
+// anyone who can open a connection could fill the memory with bodies.
+func (s *Server) authenticate(r *http.Request, v *iam.Verifier, x *exchange) (iam.Principal, error) {
+	claim, err := v.Examine(&iam.Request{
+		Method: r.Method, Host: r.Host, RawQuery: r.URL.RawQuery, Header: r.Header, ContentLength: r.ContentLength,
+	}, s.now())
+	if err != nil {
+		return iam.Principal{}, err
+	}
+	if err := x.read(r); err != nil {
+		return iam.Principal{}, err
+	}
+	return claim.Prove(x.body)
 }
 
 // target is the operation that a request names: in its header, or in its query, where presigning moves it.
@@ -135,33 +122,7 @@ func target(r *http.Request) string {
 	return ""
 }
 
-func readBody(r *http.Request, buf []byte) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, serving.ErrTooLarge
-	}
-	body := http.MaxBytesReader(nil, r.Body, maxBody)
-	for {
-		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), 2*cap(buf)+512)
-			copy(grown, buf)
-			clear(buf)
-			buf = grown
-		}
-		n, err := body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if errors.Is(err, io.EOF) {
-			return buf, nil
-		}
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, serving.ErrTooLarge
-		} else if err != nil {
-			return nil, serving.ErrSerialization("The request body could not be read whole.")
-		}
-	}
-}
-
-// errorBody is an error as the JSON protocol has it. Both spellings of the message are sent, since services differ.
+// errorBody is an error as the JSON protocol has it. Services differ in how they spell the message: both are sent.
 type errorBody struct {
 	Type    string `json:"__type"`
 	Message string `json:"Message"`

@@ -17,11 +17,19 @@ import (
 type operation struct {
 	target   string
 	verifier *iam.Verifier // of the service's signatures
+	writes   bool          // it comes to a command, which other nodes must take
 	do       func(ctx context.Context, body, into []byte) ([]byte, error)
 }
 
-// op makes an entry of a method.
-func op[In, Out any](target string, do func(context.Context, *In) (*Out, error)) operation {
+// write makes an entry of a method that comes to a command.
+func write[In, Out any](target string, do func(context.Context, *In) (*Out, error)) operation {
+	o := read(target, do)
+	o.writes = true
+	return o
+}
+
+// read makes an entry of a method that changes nothing.
+func read[In, Out any](target string, do func(context.Context, *In) (*Out, error)) operation {
 	return operation{target: target, do: func(ctx context.Context, body, into []byte) ([]byte, error) {
 		in := new(In)
 		if err := decode(body, in); err != nil {
@@ -52,66 +60,66 @@ func (w *sliceWriter) Write(b []byte) (int, error) {
 // secretsManager is the table of the Secrets Manager API.
 func secretsManager(s *sm.Service) []operation {
 	return []operation{
-		op("secretsmanager.CreateSecret", s.CreateSecret),
-		op("secretsmanager.GetSecretValue", s.GetSecretValue),
-		op("secretsmanager.BatchGetSecretValue", s.BatchGetSecretValue),
-		op("secretsmanager.PutSecretValue", s.PutSecretValue),
-		op("secretsmanager.UpdateSecret", s.UpdateSecret),
-		op("secretsmanager.DescribeSecret", s.DescribeSecret),
-		op("secretsmanager.ListSecrets", s.ListSecrets),
-		op("secretsmanager.ListSecretVersionIds", s.ListSecretVersionIds),
-		op("secretsmanager.UpdateSecretVersionStage", s.UpdateSecretVersionStage),
-		op("secretsmanager.DeleteSecret", s.DeleteSecret),
-		op("secretsmanager.RestoreSecret", s.RestoreSecret),
-		op("secretsmanager.ReplicateSecretToRegions", s.ReplicateSecretToRegions),
-		op("secretsmanager.RemoveRegionsFromReplication", s.RemoveRegionsFromReplication),
-		op("secretsmanager.StopReplicationToReplica", s.StopReplicationToReplica),
-		op("secretsmanager.TagResource", s.TagResource),
-		op("secretsmanager.UntagResource", s.UntagResource),
-		op("secretsmanager.GetRandomPassword", s.GetRandomPassword),
-		op("secretsmanager.PutResourcePolicy", s.PutResourcePolicy),
-		op("secretsmanager.GetResourcePolicy", s.GetResourcePolicy),
-		op("secretsmanager.DeleteResourcePolicy", s.DeleteResourcePolicy),
+		write("secretsmanager.CreateSecret", s.CreateSecret),
+		read("secretsmanager.GetSecretValue", s.GetSecretValue),
+		read("secretsmanager.BatchGetSecretValue", s.BatchGetSecretValue),
+		write("secretsmanager.PutSecretValue", s.PutSecretValue),
+		write("secretsmanager.UpdateSecret", s.UpdateSecret),
+		read("secretsmanager.DescribeSecret", s.DescribeSecret),
+		read("secretsmanager.ListSecrets", s.ListSecrets),
+		read("secretsmanager.ListSecretVersionIds", s.ListSecretVersionIds),
+		write("secretsmanager.UpdateSecretVersionStage", s.UpdateSecretVersionStage),
+		write("secretsmanager.DeleteSecret", s.DeleteSecret),
+		write("secretsmanager.RestoreSecret", s.RestoreSecret),
+		write("secretsmanager.ReplicateSecretToRegions", s.ReplicateSecretToRegions),
+		write("secretsmanager.RemoveRegionsFromReplication", s.RemoveRegionsFromReplication),
+		write("secretsmanager.StopReplicationToReplica", s.StopReplicationToReplica),
+		write("secretsmanager.TagResource", s.TagResource),
+		write("secretsmanager.UntagResource", s.UntagResource),
+		read("secretsmanager.GetRandomPassword", s.GetRandomPassword),
+		write("secretsmanager.PutResourcePolicy", s.PutResourcePolicy),
+		read("secretsmanager.GetResourcePolicy", s.GetResourcePolicy),
+		write("secretsmanager.DeleteResourcePolicy", s.DeleteResourcePolicy),
 	}
 }
 
 // keyManagement is the table of the KMS API.
 func keyManagement(s *kmsservice.Service) []operation {
 	return []operation{
-		op("TrentService.CreateKey", s.CreateKey),
-		op("TrentService.DescribeKey", s.DescribeKey),
-		op("TrentService.ListKeys", s.ListKeys),
-		op("TrentService.UpdateKeyDescription", s.UpdateKeyDescription),
-		op("TrentService.EnableKey", s.EnableKey),
-		op("TrentService.DisableKey", s.DisableKey),
-		op("TrentService.ScheduleKeyDeletion", s.ScheduleKeyDeletion),
-		op("TrentService.CancelKeyDeletion", s.CancelKeyDeletion),
-		op("TrentService.CreateAlias", s.CreateAlias),
-		op("TrentService.UpdateAlias", s.UpdateAlias),
-		op("TrentService.DeleteAlias", s.DeleteAlias),
-		op("TrentService.ListAliases", s.ListAliases),
-		op("TrentService.TagResource", s.TagResource),
-		op("TrentService.UntagResource", s.UntagResource),
-		op("TrentService.ListResourceTags", s.ListResourceTags),
-		op("TrentService.GetKeyPolicy", s.GetKeyPolicy),
-		op("TrentService.PutKeyPolicy", s.PutKeyPolicy),
-		op("TrentService.ListKeyPolicies", s.ListKeyPolicies),
-		op("TrentService.Encrypt", s.Encrypt),
-		op("TrentService.Decrypt", s.Decrypt),
-		op("TrentService.ReEncrypt", s.ReEncrypt),
-		op("TrentService.GenerateDataKey", s.GenerateDataKey),
-		op("TrentService.GenerateDataKeyWithoutPlaintext", s.GenerateDataKeyWithoutPlaintext),
-		op("TrentService.GenerateRandom", s.GenerateRandom),
-		op("TrentService.EnableKeyRotation", s.EnableKeyRotation),
-		op("TrentService.DisableKeyRotation", s.DisableKeyRotation),
-		op("TrentService.GetKeyRotationStatus", s.GetKeyRotationStatus),
-		op("TrentService.RotateKeyOnDemand", s.RotateKeyOnDemand),
-		op("TrentService.ListKeyRotations", s.ListKeyRotations),
-		op("TrentService.GetParametersForImport", s.GetParametersForImport),
-		op("TrentService.ImportKeyMaterial", s.ImportKeyMaterial),
-		op("TrentService.DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
-		op("TrentService.GenerateMac", s.GenerateMac),
-		op("TrentService.VerifyMac", s.VerifyMac),
+		write("TrentService.CreateKey", s.CreateKey),
+		read("TrentService.DescribeKey", s.DescribeKey),
+		read("TrentService.ListKeys", s.ListKeys),
+		write("TrentService.UpdateKeyDescription", s.UpdateKeyDescription),
+		write("TrentService.EnableKey", s.EnableKey),
+		write("TrentService.DisableKey", s.DisableKey),
+		write("TrentService.ScheduleKeyDeletion", s.ScheduleKeyDeletion),
+		write("TrentService.CancelKeyDeletion", s.CancelKeyDeletion),
+		write("TrentService.CreateAlias", s.CreateAlias),
+		write("TrentService.UpdateAlias", s.UpdateAlias),
+		write("TrentService.DeleteAlias", s.DeleteAlias),
+		read("TrentService.ListAliases", s.ListAliases),
+		write("TrentService.TagResource", s.TagResource),
+		write("TrentService.UntagResource", s.UntagResource),
+		read("TrentService.ListResourceTags", s.ListResourceTags),
+		read("TrentService.GetKeyPolicy", s.GetKeyPolicy),
+		write("TrentService.PutKeyPolicy", s.PutKeyPolicy),
+		read("TrentService.ListKeyPolicies", s.ListKeyPolicies),
+		read("TrentService.Encrypt", s.Encrypt),
+		read("TrentService.Decrypt", s.Decrypt),
+		read("TrentService.ReEncrypt", s.ReEncrypt),
+		read("TrentService.GenerateDataKey", s.GenerateDataKey),
+		read("TrentService.GenerateDataKeyWithoutPlaintext", s.GenerateDataKeyWithoutPlaintext),
+		read("TrentService.GenerateRandom", s.GenerateRandom),
+		write("TrentService.EnableKeyRotation", s.EnableKeyRotation),
+		write("TrentService.DisableKeyRotation", s.DisableKeyRotation),
+		read("TrentService.GetKeyRotationStatus", s.GetKeyRotationStatus),
+		write("TrentService.RotateKeyOnDemand", s.RotateKeyOnDemand),
+		read("TrentService.ListKeyRotations", s.ListKeyRotations),
+		read("TrentService.GetParametersForImport", s.GetParametersForImport),
+		write("TrentService.ImportKeyMaterial", s.ImportKeyMaterial),
+		write("TrentService.DeleteImportedKeyMaterial", s.DeleteImportedKeyMaterial),
+		read("TrentService.GenerateMac", s.GenerateMac),
+		read("TrentService.VerifyMac", s.VerifyMac),
 	}
 }
 

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -25,6 +26,8 @@ type Config struct {
 	Keys     *kmsservice.Service
 	Access   iam.Keys
 	Ready    func() error // why reads and writes can't be served, nil if they can
+	TLS      *tls.Config  // of the connections; nil for plain HTTP
+	Limits   Limits       // [DefaultLimits] if zero
 	Registry *prometheus.Registry
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -32,12 +35,18 @@ type Config struct {
 
 // Server answers the client port.
 type Server struct {
-	operations map[string]operation
-	ready      func() error
-	log        *slog.Logger
-	now        func() time.Time
-	metrics    *metrics
-	http       *http.Server
+	operations  map[string]operation
+	ready       func() error
+	log         *slog.Logger
+	now         func() time.Time
+	metrics     *metrics
+	tls         *tls.Config
+	http        *http.Server
+	limits      Limits
+	connections *quota
+	bytes       *quota
+	reads       *gate
+	writes      *gate
 }
 
 // How long a client may take; a slow one can't hold the server.
@@ -51,10 +60,17 @@ const (
 
 // New makes a server.
 func New(c Config) *Server {
-	s := &Server{
-		operations: map[string]operation{},
-		ready:      c.Ready, log: c.Log, now: c.Now, metrics: newMetrics(c.Registry),
+	l := c.Limits
+	if l == (Limits{}) {
+		l = DefaultLimits
 	}
+	s := &Server{
+		operations: map[string]operation{}, ready: c.Ready, log: c.Log, now: c.Now, tls: c.TLS, limits: l,
+		connections: newQuota(int64(l.Connections), int64(l.ConnectionsPerAddress)),
+		bytes:       newQuota(l.Bytes, l.BytesPerAddress),
+		reads:       newGate(l.Reads, l.Wait), writes: newGate(l.Writes, l.Wait),
+	}
+	s.metrics = newMetrics(s, c.Registry)
 	s.add(secretsManager(c.Secrets), &iam.Verifier{Region: c.Region, Service: "secretsmanager", Keys: c.Access})
 	s.add(keyManagement(c.Keys), &iam.Verifier{Region: c.Region, Service: "kms", Keys: c.Access})
 	e := echo.New()
@@ -64,7 +80,7 @@ func New(c Config) *Server {
 	e.GET("/readyz", s.handleReady)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{})))
 	s.http = &http.Server{
-		Handler:           e,
+		Handler:           untilSigned(e),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      answerTimeout,
@@ -73,6 +89,15 @@ func New(c Config) *Server {
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// untilSigned has connections end after an answer, unless a handler finds the request signed: whoever can't sign
+// can't keep connections for himself.
+func untilSigned(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		h.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) add(operations []operation, verifier *iam.Verifier) {
@@ -105,6 +130,10 @@ func (s *Server) handleReady(c echo.Context) error {
 
 // Serve answers connections of the listener until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
+	l = &limitedListener{l, s.connections, s.metrics.refused.WithLabelValues(tooManyConnections)}
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

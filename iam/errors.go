@@ -24,7 +24,10 @@ func (e *Error) Error() string { return e.Message }
 var (
 	errMissing      = &Error{KindMissingToken, "Missing Authentication Token"}
 	errUnrecognized = &Error{KindUnrecognizedClient, "The security token included in the request is invalid."}
-	errMismatch     = &Error{KindInvalidSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
+	errDate         = incomplete("Date must be in ISO-8601 'basic format'. " +
+		"See https://docs.aws.amazon.com/general/latest/gr/sigv4-date-handling.html")
+	errMismatch = &Error{KindInvalidSignature, "The request signature we calculated does not match the signature you " +
+		"provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
 )
 
 func incomplete(format string, args ...any) *Error {

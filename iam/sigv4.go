@@ -24,14 +24,13 @@ const (
 	maxExpires = 7 * 24 * 60 * 60
 )
 
-// Request is what a signature covers.
+// Request is what a signature covers, but for the body, which may not be there yet.
 type Request struct {
 	Method        string
 	Host          string
 	RawQuery      string
 	Header        http.Header
 	ContentLength int64
-	Body          []byte
 }
 
 // Verifier verifies signatures made for one region and one service. The path of every request is "/".
@@ -57,41 +56,67 @@ type signature struct {
 	token                            bool // a session token was sent
 }
 
-// Verify authenticates r at time now: header or presigned form. It fails with an *Error.
-func (v *Verifier) Verify(r *Request, now time.Time) (Principal, error) {
+// Claim is a request that may be whose it says it is: everything about its signature that can be known without the body
+// is in order.
+type Claim struct {
+	verifier  *Verifier
+	request   *Request
+	signature signature
+	key       AccessKey
+}
+
+// Examine checks all of r's signature, in header or presigned form, that needs no body: the form, the scope, the time
+// against now, which headers are signed, and that there is such an access key. Who knows no access key's id is refused
+// before a byte is kept for him. It fails with an *Error.
+func (v *Verifier) Examine(r *Request, now time.Time) (*Claim, error) {
 	sig, err := parse(r)
 	if err != nil {
-		return Principal{}, err
+		return nil, err
 	}
-	at, timeErr := time.Parse(timeFormat, sig.at)
-	switch {
-	case timeErr != nil:
-		return Principal{}, incomplete("Date must be in ISO-8601 'basic format'. See https://docs.aws.amazon.com/general/latest/gr/sigv4-date-handling.html")
-	case sig.date != sig.at[:8]:
-		return Principal{}, invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s'.", clip(sig.date), sig.at[:8])
-	case sig.region != v.Region:
-		return Principal{}, invalid("Credential should be scoped to a valid region, not '%s'. This endpoint serves '%s'.", clip(sig.region), v.Region)
-	case sig.service != v.Service:
-		return Principal{}, invalid("Credential should be scoped to correct service: '%s'.", v.Service)
+	at, err := time.Parse(timeFormat, sig.at)
+	if err != nil {
+		return nil, errDate
+	}
+	if err := v.checkScope(sig); err != nil {
+		return nil, err
 	}
 	if err := inWindow(at, now, sig); err != nil {
-		return Principal{}, err
+		return nil, err
 	}
 	if err := checkSignedHeaders(r, sig); err != nil {
-		return Principal{}, err
+		return nil, err
 	}
 	key, ok := v.Keys.AccessKey(sig.accessKey)
 	if !ok || sig.token {
-		return Principal{}, errUnrecognized
+		return nil, errUnrecognized
 	}
-	want, err := v.sign(r, sig, key)
+	return &Claim{verifier: v, request: r, signature: sig, key: key}, nil
+}
+
+// Prove authenticates the request by its signature over everything, body included. It fails with an *Error.
+func (c *Claim) Prove(body []byte) (Principal, error) {
+	want, err := c.verifier.sign(c.request, body, c.signature, c.key)
 	if err != nil {
 		return Principal{}, err
 	}
-	if !hmac.Equal(want, sig.sent[:]) {
+	if !hmac.Equal(want, c.signature.sent[:]) {
 		return Principal{}, errMismatch
 	}
-	return key.Principal, nil
+	return c.key.Principal, nil
+}
+
+func (v *Verifier) checkScope(sig signature) error {
+	switch {
+	case sig.date != sig.at[:8]:
+		return invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "+
+			"'%s' != '%s'.", clip(sig.date), sig.at[:8])
+	case sig.region != v.Region:
+		return invalid("Credential should be scoped to a valid region, not '%s'. This endpoint serves '%s'.",
+			clip(sig.region), v.Region)
+	case sig.service != v.Service:
+		return invalid("Credential should be scoped to correct service: '%s'.", v.Service)
+	}
+	return nil
 }
 
 func inWindow(at, now time.Time, sig signature) error {
@@ -100,10 +125,12 @@ func inWindow(at, now time.Time, sig signature) error {
 		life = sig.expires
 	}
 	if early := now.Add(-life); at.Before(early) {
-		return invalid("Signature expired: %s is now earlier than %s (%s - %s.)", at.Format(timeFormat), early.UTC().Format(timeFormat), now.UTC().Format(timeFormat), minutes(life))
+		return invalid("Signature expired: %s is now earlier than %s (%s - %s.)",
+			at.Format(timeFormat), early.UTC().Format(timeFormat), now.UTC().Format(timeFormat), minutes(life))
 	}
 	if late := now.Add(Window); at.After(late) {
-		return invalid("Signature not yet current: %s is still later than %s (%s + 5 min.)", at.Format(timeFormat), late.UTC().Format(timeFormat), now.UTC().Format(timeFormat))
+		return invalid("Signature not yet current: %s is still later than %s (%s + 5 min.)",
+			at.Format(timeFormat), late.UTC().Format(timeFormat), now.UTC().Format(timeFormat))
 	}
 	return nil
 }
@@ -132,7 +159,7 @@ func parse(r *Request) (signature, error) {
 	return signature{}, errMissing
 }
 
-// parseHeader parses "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…", the three in any order, each once.
+// parseHeader parses "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…", the three in any order.
 func parseHeader(auth string, header http.Header) (sig signature, err error) {
 	rest, ok := strings.CutPrefix(auth, algorithm+" ")
 	if !ok {
@@ -172,7 +199,8 @@ func parseHeader(auth string, header http.Header) (sig signature, err error) {
 func (sig *signature) scope(credential, sent string) error {
 	parts := strings.Split(credential, "/")
 	if len(parts) != 5 || parts[4] != terminator || parts[0] == "" {
-		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/%s.", terminator)
+		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/%s.",
+			terminator)
 	}
 	sig.accessKey, sig.date, sig.region, sig.service = parts[0], parts[1], parts[2], parts[3]
 	if len(sent) != 2*sha256.Size || strings.ToLower(sent) != sent {
@@ -201,7 +229,8 @@ func parseQuery(raw string) (sig signature, err error) {
 	if one["X-Amz-Algorithm"] != algorithm {
 		return sig, incomplete("X-Amz-Algorithm must be %s.", algorithm)
 	}
-	for _, name := range []string{"X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"} {
+	required := []string{"X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"}
+	for _, name := range required {
 		if one[name] == "" {
 			return sig, incomplete("AWS query-string parameters must include '%s'.", name)
 		}
@@ -218,7 +247,7 @@ func parseQuery(raw string) (sig signature, err error) {
 	return sig, sig.scope(one["X-Amz-Credential"], one["X-Amz-Signature"])
 }
 
-// checkSignedHeaders wants host and every x-amz-* header among the signed ones, which are sorted and unique.
+// checkSignedHeaders wants host and every x-amz-* header among the signed ones, which are sorted, unique and there.
 func checkSignedHeaders(r *Request, sig signature) error {
 	names := strings.Split(sig.signedHeaders, ";")
 	host := false
@@ -230,6 +259,12 @@ func checkSignedHeaders(r *Request, sig signature) error {
 	}
 	if !host {
 		return invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	for _, name := range names {
+		elsewhere := name == "host" || name == "content-length" // net/http takes these two out of the header
+		if !elsewhere && len(r.Header[http.CanonicalHeaderKey(name)]) == 0 {
+			return incomplete("'%s' is named as a SignedHeader, but it does not exist in the HTTP request.", clip(name))
+		}
 	}
 	for name := range r.Header {
 		if strings.HasPrefix(name, "X-Amz-") && !contains(names, strings.ToLower(name)) {
@@ -247,8 +282,8 @@ func contains(sorted []string, s string) bool {
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
 // sign computes the signature that the request should carry.
-func (v *Verifier) sign(r *Request, sig signature, key AccessKey) ([]byte, error) {
-	bodySum := sha256.Sum256(r.Body)
+func (v *Verifier) sign(r *Request, body []byte, sig signature, key AccessKey) ([]byte, error) {
+	bodySum := sha256.Sum256(body)
 	payload := hex.EncodeToString(bodySum[:])
 	if sent := r.Header["X-Amz-Content-Sha256"]; len(sent) > 0 && (len(sent) > 1 || sent[0] != payload) {
 		return nil, invalid("The header X-Amz-Content-Sha256 does not match the body that was sent.")
@@ -269,16 +304,12 @@ func (v *Verifier) sign(r *Request, sig signature, key AccessKey) ([]byte, error
 		name, rest, _ = strings.Cut(rest, ";")
 		b = append(append(b, name...), ':')
 		switch name {
-		case "host": // net/http takes these two out of the header
+		case "host":
 			b = append(b, r.Host...)
 		case "content-length":
 			b = strconv.AppendInt(b, r.ContentLength, 10)
 		default:
-			values := r.Header[http.CanonicalHeaderKey(name)]
-			if len(values) == 0 {
-				return nil, incomplete("'%s' is named as a SignedHeader, but it does not exist in the HTTP request.", clip(name))
-			}
-			for i, value := range values {
+			for i, value := range r.Header[http.CanonicalHeaderKey(name)] {
 				if i > 0 {
 					b = append(b, ',')
 				}
@@ -295,7 +326,10 @@ func (v *Verifier) sign(r *Request, sig signature, key AccessKey) ([]byte, error
 
 	b = append(b[:0], algorithm+"\n"...)
 	b = append(append(b, sig.at...), '\n')
-	b = append(append(append(append(append(append(b, sig.date...), '/'), sig.region...), '/'), sig.service...), "/"+terminator+"\n"...)
+	for _, part := range []string{sig.date, sig.region, sig.service} {
+		b = append(append(b, part...), '/')
+	}
+	b = append(b, terminator+"\n"...)
 	b = hex.AppendEncode(b, canonical[:])
 	mac := hmac.New(sha256.New, v.signingKey(key, sig.date))
 	mac.Write(b)

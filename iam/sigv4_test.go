@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -21,9 +22,11 @@ import (
 )
 
 var (
-	credentials = iam.Credentials{AccountID: "123456789012", AccessKeyID: "AKIAEXAMPLEEXAMPLE00", SecretAccessKey: strings.Repeat("s3cr3t/+", 5)}
-	signer      = aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey}
-	now         = time.Date(2026, 2, 5, 14, 17, 50, 0, time.UTC)
+	credentials = iam.Credentials{
+		AccountID: "123456789012", AccessKeyID: "AKIAEXAMPLEEXAMPLE00", SecretAccessKey: strings.Repeat("s3cr3t/+", 5),
+	}
+	signer = aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey}
+	now    = time.Date(2026, 2, 5, 14, 17, 50, 0, time.UTC)
 )
 
 func newVerifier() *iam.Verifier {
@@ -51,13 +54,15 @@ func hash(body string) string {
 func sign(t testing.TB, body string, presigned bool) *http.Request {
 	r := unsigned(body)
 	if !presigned {
-		if err := v4.NewSigner().SignHTTP(context.Background(), signer, r, hash(body), "secretsmanager", "us-east-1", now); err != nil {
+		err := v4.NewSigner().SignHTTP(context.Background(), signer, r, hash(body), "secretsmanager", "us-east-1", now)
+		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	r.URL.RawQuery = url.Values{"X-Amz-Expires": {"900"}, "z y": {"a+b c&="}, "a": {"2", "1"}}.Encode()
-	signed, header, err := v4.NewSigner().PresignHTTP(context.Background(), signer, r, hash(body), "secretsmanager", "us-east-1", now)
+	signed, header, err := v4.NewSigner().PresignHTTP(context.Background(), signer, r, hash(body),
+		"secretsmanager", "us-east-1", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +78,23 @@ func sign(t testing.TB, body string, presigned bool) *http.Request {
 	return r
 }
 
+// message is a request as a server has it, with its body.
+type message struct {
+	iam.Request
+	body []byte
+}
+
+// verify takes the two steps in which a server authenticates a request.
+func (m *message) verify(v *iam.Verifier, at time.Time) (iam.Principal, error) {
+	claim, err := v.Examine(&m.Request, at)
+	if err != nil {
+		return iam.Principal{}, err
+	}
+	return claim.Prove(m.body)
+}
+
 // received is r as a server's net/http hands it on, after a trip over the wire.
-func received(t testing.TB, r *http.Request, body string) *iam.Request {
+func received(t testing.TB, r *http.Request, body string) *message {
 	var wire bytes.Buffer
 	r.Body = http.NoBody
 	r = r.Clone(context.Background())
@@ -87,7 +107,9 @@ func received(t testing.TB, r *http.Request, body string) *iam.Request {
 	}
 	got := httptest.NewRequest(r.Method, r.URL.String(), nil)
 	got.Header, got.Host, got.ContentLength = r.Header.Clone(), r.URL.Host, r.ContentLength
-	return &iam.Request{Method: got.Method, Host: got.Host, RawQuery: got.URL.RawQuery, Header: got.Header, ContentLength: got.ContentLength, Body: []byte(body)}
+	return &message{body: []byte(body), Request: iam.Request{
+		Method: got.Method, Host: got.Host, RawQuery: got.URL.RawQuery, Header: got.Header, ContentLength: got.ContentLength,
+	}}
 }
 
 type readCloser struct{ *strings.Reader }
@@ -99,7 +121,7 @@ func TestSDKSignaturesAreAccepted(t *testing.T) {
 		for _, body := range []string{"", `{"SecretId":"x"}`, strings.Repeat("x", 100_000)} {
 			r := received(t, sign(t, body, presigned), body)
 			for range 2 { // the second time with a derived key from the cache
-				p, err := newVerifier().Verify(r, now.Add(time.Minute))
+				p, err := r.verify(newVerifier(), now.Add(time.Minute))
 				if err != nil || p.Account != credentials.AccountID || p.ARN != "arn:aws:iam::123456789012:root" {
 					t.Errorf("presigned %v, %d bytes: %+v, %v", presigned, len(body), p, err)
 				}
@@ -132,7 +154,7 @@ func TestMutationsAreRefused(t *testing.T) {
 			switch random.IntN(8) {
 			case 0:
 				what = "body"
-				r.Body = []byte(flip(body))
+				r.body = []byte(flip(body))
 			case 1:
 				what = "method"
 				r.Method = "PUT"
@@ -160,7 +182,7 @@ func TestMutationsAreRefused(t *testing.T) {
 				}
 			}
 			tried++
-			if _, err := v.Verify(r, now); err == nil {
+			if _, err := r.verify(v, now); err == nil {
 				accepted++
 				t.Errorf("accepted with another %s: %s %v", what, r.RawQuery, r.Header)
 			}
@@ -185,16 +207,61 @@ func TestClockWindow(t *testing.T) {
 	}{
 		{false, 5 * time.Minute, ""},
 		{false, -5 * time.Minute, ""},
-		{false, 5*time.Minute + time.Second, "Signature expired: 20260205T141750Z is now earlier than 20260205T141751Z (20260205T142251Z - 5 min.)"},
-		{false, -5*time.Minute - time.Second, "Signature not yet current: 20260205T141750Z is still later than 20260205T141749Z (20260205T141249Z + 5 min.)"},
+		{false, 5*time.Minute + time.Second, "Signature expired: 20260205T141750Z is now earlier than " +
+			"20260205T141751Z (20260205T142251Z - 5 min.)"},
+		{false, -5*time.Minute - time.Second, "Signature not yet current: 20260205T141750Z is still later than " +
+			"20260205T141749Z (20260205T141249Z + 5 min.)"},
 		{true, 15 * time.Minute, ""},
 		{true, 15*time.Minute + time.Second, "Signature expired"},
 		{true, -6 * time.Minute, "Signature not yet current"},
 	} {
-		_, err := newVerifier().Verify(received(t, sign(t, body, test.presigned), body), now.Add(test.later))
+		_, err := received(t, sign(t, body, test.presigned), body).verify(newVerifier(), now.Add(test.later))
 		if got := fmt.Sprint(err); (test.want == "") != (err == nil) || !strings.Contains(got, test.want) && test.want != "" {
 			t.Errorf("presigned %v, %v later: %v", test.presigned, test.later, err)
 		}
+	}
+}
+
+// TestWhatNeedsNoBodyIsCheckedWithoutIt has everything wrong but the body: none of it may have to wait for the body.
+func TestWhatNeedsNoBodyIsCheckedWithoutIt(t *testing.T) {
+	const body = "{}"
+	for what, test := range map[string]struct {
+		change func(*message)
+		at     time.Time
+		kind   iam.Kind
+	}{
+		"junk":          {func(m *message) { m.Header.Set("Authorization", "junk") }, now, iam.KindIncompleteSignature},
+		"nothing":       {func(m *message) { m.Header.Del("Authorization") }, now, iam.KindMissingToken},
+		"region":        {replace("us-east-1", "us-east-2"), now, iam.KindInvalidSignature},
+		"service":       {replace("secretsmanager", "kms"), now, iam.KindInvalidSignature},
+		"access key":    {replace("AKIAEXAMPLEEXAMPLE00", "AKIAEXAMPLEEXAMPLE01"), now, iam.KindUnrecognizedClient},
+		"date":          {func(*message) {}, now.Add(time.Hour), iam.KindInvalidSignature},
+		"missing":       {func(m *message) { m.Header.Del("Content-Type") }, now, iam.KindIncompleteSignature},
+		"unsigned":      {func(m *message) { m.Header.Set("X-Amz-Extra", "1") }, now, iam.KindInvalidSignature},
+		"session token": {replace("x-amz-date", "x-amz-date;x-amz-security-token"), now, iam.KindIncompleteSignature},
+	} {
+		m := received(t, sign(t, body, false), body)
+		test.change(m)
+		_, err := newVerifier().Examine(&m.Request, test.at)
+		var refused *iam.Error
+		if !errors.As(err, &refused) || refused.Kind != test.kind {
+			t.Errorf("%s: %v, wanted %s", what, err, test.kind)
+		}
+	}
+	m := received(t, sign(t, body, false), body)
+	claim, err := newVerifier().Examine(&m.Request, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := claim.Prove([]byte("{ }")); err == nil {
+		t.Error("another body was accepted")
+	}
+}
+
+// replace replaces a text in the Authorization header.
+func replace(old, with string) func(*message) {
+	return func(m *message) {
+		m.Header.Set("Authorization", strings.Replace(m.Header.Get("Authorization"), old, with, 1))
 	}
 }
 
@@ -209,7 +276,9 @@ func FuzzAuthorization(f *testing.F) {
 		r.Header = good.Header.Clone()
 		r.Header.Set("Authorization", authorization)
 		r.RawQuery = query
-		if _, err := newVerifier().Verify(&r, now); err == nil && (query != "" || !strings.Contains(authorization, good.Header.Get("Authorization")[len(good.Header.Get("Authorization"))-64:])) {
+		sent := good.Header.Get("Authorization")
+		_, err := r.verify(newVerifier(), now)
+		if err == nil && (query != "" || !strings.Contains(authorization, sent[len(sent)-64:])) {
 			t.Errorf("accepted %q with query %q", authorization, query)
 		}
 	})

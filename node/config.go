@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -12,11 +13,13 @@ import (
 	"coffer/cluster/pki"
 	"coffer/cluster/quorum"
 	"coffer/damage"
+	"coffer/httpapi"
 	"coffer/iam"
 	"coffer/kms/rootkey"
 )
 
-// Config of one node. Each field is a flag of `coffer server` of the same name, a COFFER_ variable and a key of its YAML file.
+// Config of one node. Each field is a flag of `coffer server` of the same name, a COFFER_ variable and a key of its
+// YAML file.
 type Config struct {
 	Data string `mapstructure:"data"` // data directory
 
@@ -29,6 +32,12 @@ type Config struct {
 	TLSCert      string `mapstructure:"tls-cert"`      // certificate of the client port, PEM, read again when it changes
 	TLSKey       string `mapstructure:"tls-key"`       // its private key
 	InsecureHTTP bool   `mapstructure:"insecure-http"` // allow plain HTTP beyond loopback
+
+	// What clients can take of the node (httpapi.Limits); httpapi.DefaultLimits where 0.
+	ClientConnections           int `mapstructure:"client-connections"`
+	ClientConnectionsPerAddress int `mapstructure:"client-connections-per-address"`
+	ClientMemory                int `mapstructure:"client-memory"`             // MiB of bodies and answers
+	ClientMemoryPerAddress      int `mapstructure:"client-memory-per-address"` // MiB
 
 	Peer            string `mapstructure:"peer"`             // peer port, host:port
 	PeerAdvertise   string `mapstructure:"peer-advertise"`   // host:port that others reach it by
@@ -66,6 +75,9 @@ func (c *Config) Check() error {
 	if _, err := c.removeDead(); err != nil {
 		return err
 	}
+	if err := c.limits().Check(); err != nil {
+		return err
+	}
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("tls-cert and tls-key belong together: set both or neither")
@@ -100,6 +112,16 @@ func (c *Config) removeDead() (rule quorum.RemoveDead, err error) {
 			c.RemoveDeadAfter)
 	}
 	return rule, nil
+}
+
+// limits of the client port.
+func (c *Config) limits() httpapi.Limits {
+	l := httpapi.DefaultLimits
+	l.Connections = cmp.Or(c.ClientConnections, l.Connections)
+	l.ConnectionsPerAddress = cmp.Or(c.ClientConnectionsPerAddress, l.ConnectionsPerAddress)
+	l.Bytes = cmp.Or(int64(c.ClientMemory)<<20, l.Bytes)
+	l.BytesPerAddress = cmp.Or(int64(c.ClientMemoryPerAddress)<<20, l.BytesPerAddress)
+	return l
 }
 
 func loopback(addr string) bool {

@@ -108,6 +108,10 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err := n.checkState(); err != nil {
 		return nil, err
 	}
+	clientTLS, err := n.clientTLS()
+	if err != nil {
+		return nil, err
+	}
 	if n.listener, err = n.listen(); err != nil {
 		return nil, err
 	}
@@ -137,7 +141,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.replication.Join(n.cluster)
 	n.cluster.Begin()
 	n.server = httpapi.New(httpapi.Config{
-		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Registry: registry, Log: n.log, Now: o.Now,
+		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready,
+		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
 	return n, n.writeInfo()
@@ -275,15 +280,20 @@ func (n *Node) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
+	return l, nil
+}
+
+// clientTLS is how the client port speaks TLS; nil where it does not.
+func (n *Node) clientTLS() (*tls.Config, error) {
 	if n.config.TLSCert == "" {
-		return l, nil
+		return nil, nil
 	}
 	cert := &pki.Reloading{CertFile: n.config.TLSCert, KeyFile: n.config.TLSKey, Log: n.log}
 	if _, err := cert.Get(); err != nil {
-		_ = l.Close()
 		return nil, fmt.Errorf("the client port's certificate: %w", err)
 	}
-	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Get() }}), nil
+	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Get() }
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 }
 
 func (n *Node) writeInfo() error {

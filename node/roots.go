@@ -65,7 +65,8 @@ func (r *roots) open(ctx context.Context, spec string) (rootkey.Provider, error)
 	return rootkey.Open(ctx, spec)
 }
 
-// sealed says why this node can't unwrap the region's keys; nil if it can, or if there is no region yet and a key to form it.
+// sealed says why this node can't unwrap the region's keys; nil if it can, or if there is no region yet and a key to
+// form it.
 func (r *roots) sealed() error {
 	c, formed, err := r.n.formed()
 	if err != nil {

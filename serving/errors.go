@@ -79,8 +79,13 @@ var (
 
 // Errors of the protocol itself.
 var (
-	ErrUnknownOperation = &APIError{"UnknownOperationException", "The operation that X-Amz-Target names does not exist here.", http.StatusBadRequest}
-	ErrTooLarge         = &APIError{"SerializationException", "The request is larger than any valid request.", http.StatusBadRequest}
+	ErrUnknownOperation = &APIError{"UnknownOperationException",
+		"The operation that X-Amz-Target names does not exist here.", http.StatusBadRequest}
+	ErrTooLarge = &APIError{"SerializationException",
+		"The request is larger than any valid request.", http.StatusBadRequest}
+	// ErrThrottled says that nothing was done, since the node has too much to do. SDKs try again, by code and by status.
+	ErrThrottled = &APIError{"ThrottlingException",
+		"This node has too much to do at the moment. Nothing was done: send it again.", http.StatusServiceUnavailable}
 )
 
 // ErrSerialization is a body that can't be read as the operation's input. what says where, and never what was sent.
@@ -107,9 +112,11 @@ func ToAPIError(err error) *APIError {
 	case errors.As(err, &denied):
 		return &APIError{iamCodes[denied.Kind], denied.Message, http.StatusBadRequest}
 	case errors.Is(err, fsm.ErrDamaged):
-		return &APIError{"ServiceUnavailableException", "This node found its stored data damaged and has stopped serving. Ask another node.", http.StatusServiceUnavailable}
+		return &APIError{"ServiceUnavailableException",
+			"This node found its stored data damaged and has stopped serving. Ask another node.", http.StatusServiceUnavailable}
 	case errors.As(err, &unavailable):
 		return &APIError{"ServiceUnavailableException", unavailable.Message, http.StatusServiceUnavailable}
 	}
-	return &APIError{internalError, "An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
+	return &APIError{internalError,
+		"An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
 }

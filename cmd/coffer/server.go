@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"coffer/damage"
+	"coffer/httpapi"
 	"coffer/kms/rootkey"
 	"coffer/node"
 )
@@ -66,6 +67,11 @@ func serverFlags(f *pflag.FlagSet) {
 	f.String("tls-cert", "", "certificate of the client port (PEM), read again when it changes")
 	f.String("tls-key", "", "private key of the client port (PEM)")
 	f.Bool("insecure-http", false, "allow plain HTTP on a client port beyond loopback")
+	limits := httpapi.DefaultLimits
+	f.Int("client-connections", limits.Connections, "open connections of clients at a time; more are closed as they come")
+	f.Int("client-connections-per-address", limits.ConnectionsPerAddress, "of one address (IPv6: /64)")
+	f.Int("client-memory", int(limits.Bytes>>20), "MiB of clients' bodies and answers in memory; more get 503")
+	f.Int("client-memory-per-address", int(limits.BytesPerAddress>>20), "MiB of one address")
 	f.String("peer", "127.0.0.1:7401", "peer port, for other nodes and operators (mutual TLS)")
 	f.String("peer-advertise", "", "host:port that others reach the peer port by (default: --peer)")
 	f.String("gossip", "127.0.0.1:7402", "gossip port (TCP and UDP)")
