@@ -1,12 +1,8 @@
 package e2e_test
 
 import (
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
-
-	"coffer/internal/testcluster"
 )
 
 // TestPartition cuts a node off from the others, a leader first and then a follower, while clients go on at
@@ -46,35 +42,12 @@ func TestPartition(t *testing.T) {
 // still be there. It needs root, for the nodes' file systems.
 func TestPowerLoss(t *testing.T) {
 	c := newCluster(t, 3)
-	var disks []*testcluster.Disk
-	t.Cleanup(func() {
-		c.Close()
-		for _, d := range disks {
-			if err := d.Unmount(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for _, n := range c.Nodes {
-		disks = append(disks, must(testcluster.NewDisk(filepath.Join(c.Dir, n.ID+".img"), n.Data))(t))
-	}
+	disks := onDisks(t, c)
 	noError(t, c.Start(ctx(t, time.Minute)))
 	w := startWorkload(t, c)
 	for range 3 {
 		w.progress()
-		for _, d := range disks {
-			noError(t, d.LosePower())
-		}
-		for _, n := range c.Nodes {
-			n.Signal(syscall.SIGKILL)
-		}
-		for i, n := range c.Nodes {
-			n.Wait()
-			noError(t, disks[i].Unmount())
-			noError(t, disks[i].Mount())
-			noError(t, n.Start())
-		}
-		noError(t, c.AwaitReady(ctx(t, time.Minute)))
+		losePower(t, c, disks)
 	}
 	w.progress()
 	w.finish()
