@@ -85,19 +85,26 @@ func TestAPI(t *testing.T) {
 func testCreateGet(t *testing.T, c *client) {
 	tok := token()
 	out := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
-		Name: aws.String("cg/text"), SecretString: aws.String("päss\u0000\n\"<>&\u2028"), ClientRequestToken: tok, KmsKeyId: aws.String("alias/aws/secretsmanager"),
+		Name: aws.String("cg/text"), SecretString: aws.String("päss\u0000\n\"<>&\u2028"), ClientRequestToken: tok,
+		KmsKeyId: aws.String("alias/aws/secretsmanager"),
 	}))(t)
-	if !strings.HasPrefix(*out.ARN, "arn:aws:secretsmanager:us-east-1:123456789012:secret:cg/text-") || *out.VersionId != *tok || *out.Name != "cg/text" {
+	if !strings.HasPrefix(*out.ARN, "arn:aws:secretsmanager:us-east-1:123456789012:secret:cg/text-") ||
+		*out.VersionId != *tok || *out.Name != "cg/text" {
 		t.Errorf("created %+v", out)
 	}
 	got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: out.ARN})
-	if *got.SecretString != "päss\u0000\n\"<>&\u2028" || got.SecretBinary != nil || *got.VersionId != *tok || !slices.Equal(got.VersionStages, []string{"AWSCURRENT"}) || time.Since(*got.CreatedDate) > time.Hour {
+	if *got.SecretString != "päss\u0000\n\"<>&\u2028" || got.SecretBinary != nil || *got.VersionId != *tok ||
+		!slices.Equal(got.VersionStages, []string{"AWSCURRENT"}) || time.Since(*got.CreatedDate) > time.Hour {
 		t.Errorf("got %+v", got)
 	}
 	binary := []byte{0, 255, 1, 254}
-	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("cg/binary"), SecretBinary: binary})
+	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String("cg/binary"), SecretBinary: binary,
+	})
 	noError(t, err)
-	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: aws.String("cg/binary")}); !slices.Equal(got.SecretBinary, binary) || got.SecretString != nil {
+	if got := get(t, c, secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("cg/binary"),
+	}); !slices.Equal(got.SecretBinary, binary) || got.SecretString != nil {
 		t.Errorf("got %+v", got)
 	}
 	empty := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("cg/none")}))(t)
@@ -105,8 +112,11 @@ func testCreateGet(t *testing.T, c *client) {
 		t.Errorf("a secret without a value has version %s", *empty.VersionId)
 	}
 	_, err = c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("cg/none")})
-	wantCode(t, err, "ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT")
-	first := put(t, c, secretsmanager.PutSecretValueInput{SecretId: aws.String("cg/none"), SecretString: aws.String("v"), VersionStages: []string{"mine"}})
+	wantCode(t, err, "ResourceNotFoundException",
+		"Secrets Manager can't find the specified secret value for staging label: AWSCURRENT")
+	first := put(t, c, secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("cg/none"), SecretString: aws.String("v"), VersionStages: []string{"mine"},
+	})
 	if !slices.Equal(first.VersionStages, []string{"AWSCURRENT", "mine"}) {
 		t.Errorf("the first value has labels %v", first.VersionStages)
 	}
@@ -121,18 +131,53 @@ func testCreateErrors(t *testing.T, c *client) {
 		in            secretsmanager.CreateSecretInput
 		code, message string
 	}{
-		"taken":       {secretsmanager.CreateSecretInput{Name: s("ce/taken"), SecretString: s("w")}, "ResourceExistsException", "The operation failed because the secret ce/taken already exists."},
-		"scheduled":   {secretsmanager.CreateSecretInput{Name: s("ce/deleted")}, "InvalidRequestException", "You can't create this secret because a secret with this name is already scheduled for deletion."},
-		"bad name":    {secretsmanager.CreateSecretInput{Name: s("ce/a b")}, "ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!"},
-		"long name":   {secretsmanager.CreateSecretInput{Name: s(strings.Repeat("n", 513))}, "ValidationException", "at 'name' failed to satisfy constraint: Member must have length less than or equal to 512"},
-		"two values":  {secretsmanager.CreateSecretInput{Name: s("ce/2"), SecretString: s("a"), SecretBinary: []byte("b")}, "InvalidParameterException", "both"},
-		"short token": {secretsmanager.CreateSecretInput{Name: s("ce/t"), SecretString: s("a"), ClientRequestToken: s("short")}, "ValidationException", "greater than or equal to 32"},
-		"other key":   {secretsmanager.CreateSecretInput{Name: s("ce/k"), SecretString: s("a"), KmsKeyId: s("alias/mine")}, "EncryptionFailure", "KMS key"},
-		"replicas":    {secretsmanager.CreateSecretInput{Name: s("ce/r"), AddReplicaRegions: []types.ReplicaRegionType{{Region: s("eu-west-1")}}}, "InvalidParameterException", "Invalid replica region."},
-		"type":        {secretsmanager.CreateSecretInput{Name: s("ce/r"), Type: s("Salesforce")}, "InvalidParameterException", "Type"},
-		"aws tag":     {secretsmanager.CreateSecretInput{Name: s("ce/tag"), Tags: []types.Tag{{Key: s("aws:x"), Value: s("y")}}}, "InvalidParameterException", "aws:"},
-		"same tag":    {secretsmanager.CreateSecretInput{Name: s("ce/tag"), Tags: []types.Tag{{Key: s("x"), Value: s("y")}, {Key: s("x")}}}, "InvalidParameterException", "twice"},
-		"empty value": {secretsmanager.CreateSecretInput{Name: s("ce/e"), SecretString: s("")}, "ValidationException", "secretString"},
+		"taken": {
+			secretsmanager.CreateSecretInput{Name: s("ce/taken"), SecretString: s("w")}, "ResourceExistsException",
+			"The operation failed because the secret ce/taken already exists.",
+		},
+		"scheduled": {
+			secretsmanager.CreateSecretInput{Name: s("ce/deleted")}, "InvalidRequestException",
+			"You can't create this secret because a secret with this name is already scheduled for deletion.",
+		},
+		"bad name": {
+			secretsmanager.CreateSecretInput{Name: s("ce/a b")}, "ValidationException",
+			"Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!",
+		},
+		"long name": {
+			secretsmanager.CreateSecretInput{Name: s(strings.Repeat("n", 513))}, "ValidationException",
+			"at 'name' failed to satisfy constraint: Member must have length less than or equal to 512",
+		},
+		"two values": {
+			secretsmanager.CreateSecretInput{Name: s("ce/2"), SecretString: s("a"), SecretBinary: []byte("b")},
+			"InvalidParameterException", "both",
+		},
+		"short token": {
+			secretsmanager.CreateSecretInput{Name: s("ce/t"), SecretString: s("a"), ClientRequestToken: s("short")},
+			"ValidationException", "greater than or equal to 32",
+		},
+		"other key": {
+			secretsmanager.CreateSecretInput{Name: s("ce/k"), SecretString: s("a"), KmsKeyId: s("alias/mine")},
+			"EncryptionFailure", "KMS key",
+		},
+		"replicas": {
+			secretsmanager.CreateSecretInput{
+				Name: s("ce/r"), AddReplicaRegions: []types.ReplicaRegionType{{Region: s("eu-west-1")}},
+			}, "InvalidParameterException", "Invalid replica region.",
+		},
+		"type": {
+			secretsmanager.CreateSecretInput{Name: s("ce/r"), Type: s("Salesforce")}, "InvalidParameterException", "Type",
+		},
+		"aws tag": {
+			secretsmanager.CreateSecretInput{Name: s("ce/tag"), Tags: []types.Tag{{Key: s("aws:x"), Value: s("y")}}},
+			"InvalidParameterException", "aws:",
+		},
+		"same tag": {
+			secretsmanager.CreateSecretInput{Name: s("ce/tag"), Tags: []types.Tag{{Key: s("x"), Value: s("y")}, {Key: s("x")}}},
+			"InvalidParameterException", "twice",
+		},
+		"empty value": {
+			secretsmanager.CreateSecretInput{Name: s("ce/e"), SecretString: s("")}, "ValidationException", "secretString",
+		},
 	} {
 		_, err := c.CreateSecret(t.Context(), &test.in)
 		if got, message := code(err); got != test.code || !strings.Contains(message, test.message) {
@@ -164,7 +209,9 @@ func testNames(t *testing.T, c *client) {
 		_, err := c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: &id})
 		wantCode(t, err, want, "")
 	}
-	_, err := c.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: out.ARN, ForceDeleteWithoutRecovery: aws.Bool(true)})
+	_, err := c.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{
+		SecretId: out.ARN, ForceDeleteWithoutRecovery: aws.Bool(true),
+	})
 	noError(t, err)
 	again := create(t, c, "na/me", "w")
 	if *again.ARN == *out.ARN {
@@ -178,38 +225,55 @@ func testVersions(t *testing.T, c *client) {
 	id := aws.String("ve/rsions")
 	v1 := create(t, c, *id, "1").VersionId
 	v2 := put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("2")}).VersionId
-	v3 := put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("3"), VersionStages: []string{"AWSPENDING", "mine"}})
+	v3 := put(t, c, secretsmanager.PutSecretValueInput{
+		SecretId: id, SecretString: aws.String("3"), VersionStages: []string{"AWSPENDING", "mine"},
+	})
 	if !slices.Equal(v3.VersionStages, []string{"AWSPENDING", "mine"}) {
 		t.Errorf("labels %v", v3.VersionStages)
 	}
 	for label, want := range map[string]string{"AWSCURRENT": "2", "AWSPREVIOUS": "1", "AWSPENDING": "3", "mine": "3"} {
-		if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id, VersionStage: &label}); *got.SecretString != want {
+		if got := get(t, c, secretsmanager.GetSecretValueInput{
+			SecretId: id, VersionStage: &label,
+		}); *got.SecretString != want {
 			t.Errorf("%s is on %s, want %s", label, *got.SecretString, want)
 		}
 	}
 	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id, VersionId: v1}); *got.SecretString != "1" {
 		t.Errorf("by id: %s", *got.SecretString)
 	}
-	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id, VersionId: v2, VersionStage: aws.String("AWSCURRENT")}); *got.SecretString != "2" {
+	if got := get(t, c, secretsmanager.GetSecretValueInput{
+		SecretId: id, VersionId: v2, VersionStage: aws.String("AWSCURRENT"),
+	}); *got.SecretString != "2" {
 		t.Errorf("by id and label: %s", *got.SecretString)
 	}
-	_, err := c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: id, VersionId: v1, VersionStage: aws.String("AWSCURRENT")})
-	wantCode(t, err, "InvalidRequestException", "You provided a VersionStage that is not associated to the provided VersionId.")
+	_, err := c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: id, VersionId: v1, VersionStage: aws.String("AWSCURRENT"),
+	})
+	wantCode(t, err, "InvalidRequestException",
+		"You provided a VersionStage that is not associated to the provided VersionId.")
 	missing := token()
 	_, err = c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: id, VersionId: missing})
-	wantCode(t, err, "ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: "+*missing)
-	_, err = c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: id, VersionStage: aws.String("nope")})
-	wantCode(t, err, "ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: nope")
+	wantCode(t, err, "ResourceNotFoundException",
+		"Secrets Manager can't find the specified secret value for VersionId: "+*missing)
+	_, err = c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: id, VersionStage: aws.String("nope"),
+	})
+	wantCode(t, err, "ResourceNotFoundException",
+		"Secrets Manager can't find the specified secret value for staging label: nope")
 	_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: id})
 	wantCode(t, err, "InvalidRequestException", "SecretString or SecretBinary")
-	_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("x"), RotationToken: token()})
+	_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: id, SecretString: aws.String("x"), RotationToken: token(),
+	})
 	wantCode(t, err, "InvalidParameterException", "RotationToken")
 }
 
 func testIdempotency(t *testing.T, c *client) {
 	id, tok := aws.String("id/em"), token()
-	first := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
-	again := must(c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
+	first := must(c.CreateSecret(t.Context(),
+		&secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
+	again := must(c.CreateSecret(t.Context(),
+		&secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("a"), ClientRequestToken: tok}))(t)
 	if *first.ARN != *again.ARN || *again.VersionId != *tok {
 		t.Errorf("the same request again answered %v, at first %v", again, first)
 	}
@@ -223,9 +287,13 @@ func testIdempotency(t *testing.T, c *client) {
 		{SecretId: id, SecretBinary: []byte("b"), ClientRequestToken: put2.ClientRequestToken},
 	} {
 		_, err := c.PutSecretValue(t.Context(), &in)
-		wantCode(t, err, "ResourceExistsException", "You can't use ClientRequestToken "+*put2.ClientRequestToken+" because that value is already in use for a version of secret "+*first.ARN+".")
+		wantCode(t, err, "ResourceExistsException",
+			"You can't use ClientRequestToken "+*put2.ClientRequestToken+
+				" because that value is already in use for a version of secret "+*first.ARN+".")
 	}
-	_, err := c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, SecretString: aws.String("other"), ClientRequestToken: tok})
+	_, err := c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+		SecretId: id, SecretString: aws.String("other"), ClientRequestToken: tok,
+	})
 	wantCode(t, err, "ResourceExistsException", "already in use")
 	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id}); *got.SecretString != "b" {
 		t.Errorf("refused requests changed the value to %q", *got.SecretString)
@@ -235,7 +303,8 @@ func testIdempotency(t *testing.T, c *client) {
 func testUpdate(t *testing.T, c *client) {
 	id := aws.String("up/date")
 	create(t, c, *id, "1")
-	out := must(c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, Description: aws.String("words")}))(t)
+	out := must(c.UpdateSecret(t.Context(),
+		&secretsmanager.UpdateSecretInput{SecretId: id, Description: aws.String("words")}))(t)
 	if out.VersionId != nil {
 		t.Error("an update without a value made a version")
 	}
@@ -244,19 +313,26 @@ func testUpdate(t *testing.T, c *client) {
 	if *got.VersionId != *out.VersionId || string(got.SecretBinary) != "2" {
 		t.Errorf("got %+v", got)
 	}
-	if d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t); *d.Description != "words" {
+	if d := must(c.DescribeSecret(t.Context(),
+		&secretsmanager.DescribeSecretInput{SecretId: id}))(t); *d.Description != "words" {
 		t.Errorf("description %q", *d.Description)
 	}
-	_, err := c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: aws.String("alias/none")})
+	_, err := c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+		SecretId: id, KmsKeyId: aws.String("alias/none"),
+	})
 	wantCode(t, err, "EncryptionFailure", "")
 }
 
 func testVersionStages(t *testing.T, c *client) {
 	id := aws.String("vs/x")
 	v1 := create(t, c, *id, "1").VersionId
-	v2 := put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("2"), VersionStages: []string{"AWSPENDING"}}).VersionId
+	v2 := put(t, c, secretsmanager.PutSecretValueInput{
+		SecretId: id, SecretString: aws.String("2"), VersionStages: []string{"AWSPENDING"},
+	}).VersionId
 	move := func(label string, from, to *string) error {
-		_, err := c.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{SecretId: id, VersionStage: &label, RemoveFromVersionId: from, MoveToVersionId: to})
+		_, err := c.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
+			SecretId: id, VersionStage: &label, RemoveFromVersionId: from, MoveToVersionId: to,
+		})
 		return err
 	}
 	wantCode(t, move("AWSCURRENT", nil, v2), "InvalidParameterException", "RemoveFromVersionId can't be empty")
@@ -266,7 +342,8 @@ func testVersionStages(t *testing.T, c *client) {
 	wantCode(t, move("x", nil, token()), "ResourceNotFoundException", "VersionId")
 	noError(t, move("AWSCURRENT", v1, v2))
 	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
-	if diff := cmp.Diff(map[string][]string{*v1: {"AWSPREVIOUS"}, *v2: {"AWSCURRENT", "AWSPENDING"}}, d.VersionIdsToStages); diff != "" {
+	if diff := cmp.Diff(map[string][]string{*v1: {"AWSPREVIOUS"}, *v2: {"AWSCURRENT", "AWSPENDING"}},
+		d.VersionIdsToStages); diff != "" {
 		t.Error(diff)
 	}
 	noError(t, move("mine", nil, v1))
@@ -287,7 +364,9 @@ func testDescribe(t *testing.T, c *client) {
 	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("de/bare")})
 	noError(t, err)
 	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("de/bare")}))(t)
-	if d.Description != nil || d.KmsKeyId != nil || d.Tags != nil || d.VersionIdsToStages != nil || d.DeletedDate != nil || d.LastAccessedDate != nil || d.ReplicationStatus != nil || d.RotationEnabled != nil || d.CreatedDate == nil || d.LastChangedDate == nil {
+	if d.Description != nil || d.KmsKeyId != nil || d.Tags != nil || d.VersionIdsToStages != nil || d.DeletedDate != nil ||
+		d.LastAccessedDate != nil || d.ReplicationStatus != nil || d.RotationEnabled != nil || d.CreatedDate == nil ||
+		d.LastChangedDate == nil {
 		t.Errorf("members that were never set are there: %+v", d)
 	}
 }
@@ -334,11 +413,15 @@ func testDeletion(t *testing.T, c *client) {
 	}
 	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: id})
 	noError(t, err)
-	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: out.ARN, ForceDeleteWithoutRecovery: aws.Bool(true)})
+	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{
+		SecretId: out.ARN, ForceDeleteWithoutRecovery: aws.Bool(true),
+	})
 	noError(t, err)
 	_, err = c.DescribeSecret(s, &secretsmanager.DescribeSecretInput{SecretId: id})
 	wantCode(t, err, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
-	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: aws.String("dl/never"), ForceDeleteWithoutRecovery: aws.Bool(true)})
+	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{
+		SecretId: aws.String("dl/never"), ForceDeleteWithoutRecovery: aws.Bool(true),
+	})
 	noError(t, err)
 	_, err = c.DeleteSecret(s, &secretsmanager.DeleteSecretInput{SecretId: aws.String("dl/never")})
 	wantCode(t, err, "ResourceNotFoundException", "")
@@ -370,7 +453,9 @@ func testTags(t *testing.T, c *client) {
 	if diff := cmp.Diff([]string{"a", "B", "b"}, keys()); diff != "" {
 		t.Error(diff)
 	}
-	_, err := c.UntagResource(t.Context(), &secretsmanager.UntagResourceInput{SecretId: id, TagKeys: []string{"a", "b", "B", "none"}})
+	_, err := c.UntagResource(t.Context(), &secretsmanager.UntagResourceInput{
+		SecretId: id, TagKeys: []string{"a", "b", "B", "none"},
+	})
 	noError(t, err)
 	if got := keys(); got == nil || len(got) != 0 {
 		t.Errorf("after the last tag was removed Tags is %v, want an empty list", got)
@@ -389,21 +474,31 @@ func testTags(t *testing.T, c *client) {
 
 func testPolicies(t *testing.T, c *client) {
 	id := create(t, c, "po/licy", "v").ARN
-	policy := `{"Version":"2012-10-17","Statement":[{"Sid":"a","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"secretsmanager:GetSecretValue","Resource":"*","Condition":{"StringEquals":{"aws:x":["y"]}}}]}`
-	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
+	policy := `{"Version":"2012-10-17","Statement":[{"Sid":"a","Effect":"Allow",` +
+		`"Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"secretsmanager:GetSecretValue","Resource":"*",` +
+		`"Condition":{"StringEquals":{"aws:x":["y"]}}}]}`
+	if out := must(c.GetResourcePolicy(t.Context(),
+		&secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
 		t.Error("a policy that was never put")
 	}
-	_, err := c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: id, ResourcePolicy: &policy})
+	_, err := c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{
+		SecretId: id, ResourcePolicy: &policy,
+	})
 	noError(t, err)
-	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); *out.ResourcePolicy != policy {
+	if out := must(c.GetResourcePolicy(t.Context(),
+		&secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); *out.ResourcePolicy != policy {
 		t.Errorf("got %s", *out.ResourcePolicy)
 	}
 	public := `{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}`
-	_, err = c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: id, ResourcePolicy: &public, BlockPublicPolicy: aws.Bool(true)})
+	_, err = c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{
+		SecretId: id, ResourcePolicy: &public, BlockPublicPolicy: aws.Bool(true),
+	})
 	wantCode(t, err, "PublicPolicyException", "")
 	for _, bad := range []string{
-		`{`, `[]`, `{}`, `{"Statement":[]}`, strings.Replace(policy, "Effect", "effect", 1), strings.Replace(policy, "Allow", "Perhaps", 1),
-		strings.Replace(policy, `"Action":"secretsmanager:GetSecretValue",`, "", 1), strings.Replace(policy, "2012", "2013", 1),
+		`{`, `[]`, `{}`, `{"Statement":[]}`, strings.Replace(policy, "Effect", "effect", 1),
+		strings.Replace(policy, "Allow", "Perhaps", 1),
+		strings.Replace(policy, `"Action":"secretsmanager:GetSecretValue",`, "", 1),
+		strings.Replace(policy, "2012", "2013", 1),
 		strings.Replace(policy, `"Sid":"a",`, `"Sid":"a","Sid":"b",`, 1), policy + "x",
 	} {
 		_, err = c.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: id, ResourcePolicy: &bad})
@@ -411,7 +506,8 @@ func testPolicies(t *testing.T, c *client) {
 	}
 	_, err = c.DeleteResourcePolicy(t.Context(), &secretsmanager.DeleteResourcePolicyInput{SecretId: id})
 	noError(t, err)
-	if out := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
+	if out := must(c.GetResourcePolicy(t.Context(),
+		&secretsmanager.GetResourcePolicyInput{SecretId: id}))(t); out.ResourcePolicy != nil {
 		t.Error("the policy is still there")
 	}
 }
@@ -420,7 +516,9 @@ func testLists(t *testing.T, c *client) {
 	const n = 23
 	s := t.Context()
 	for i := range n {
-		in := &secretsmanager.CreateSecretInput{Name: aws.String(fmt.Sprintf("li/%02d", i)), Description: aws.String(fmt.Sprintf("Quick-brown number%d", i%3))}
+		in := &secretsmanager.CreateSecretInput{
+			Name: aws.String(fmt.Sprintf("li/%02d", i)), Description: aws.String(fmt.Sprintf("Quick-brown number%d", i%3)),
+		}
 		if i%2 == 0 {
 			in.Tags = []types.Tag{{Key: aws.String("Parity"), Value: aws.String("even-one")}}
 		}
@@ -469,25 +567,39 @@ func testLists(t *testing.T, c *client) {
 		"created, paged":    {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(4)}, all},
 		"descending, paged": {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(5), SortOrder: "desc"}, reversed},
 		"by name":           {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(7), SortBy: "name"}, all},
-		"by name, down":     {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(7), SortBy: "name", SortOrder: "desc"}, reversed},
-		"by access":         {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(7), SortBy: "last-accessed-date"}, all},
-		"scheduled too":     {secretsmanager.ListSecretsInput{IncludePlannedDeletion: aws.Bool(true)}, append(slices.Clone(all), "22")},
-		"by change":         {secretsmanager.ListSecretsInput{SortBy: "last-changed-date", SortOrder: "desc"}, reversed},
-		"description":       {secretsmanager.ListSecretsInput{Filters: filter("description", "NUMBER2 quick")}, every(3, 2)},
-		"not description":   {secretsmanager.ListSecretsInput{Filters: filter("description", "!number2"), SortBy: "name"}, slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(every(3, 2), s) })},
-		"tag key":           {secretsmanager.ListSecretsInput{Filters: filter("tag-key", "Par")}, every(2, 0)},
-		"tag key case":      {secretsmanager.ListSecretsInput{Filters: filter("tag-key", "par")}, []string{}},
-		"tag value":         {secretsmanager.ListSecretsInput{Filters: filter("tag-value", "even")}, every(2, 0)},
-		"all":               {secretsmanager.ListSecretsInput{Filters: filter("all", "number1")}, every(3, 1)},
-		"any value":         {secretsmanager.ListSecretsInput{Filters: filter("name", "li/01", "li/02")}, []string{"01", "02"}},
-		"and":               {secretsmanager.ListSecretsInput{Filters: append(filter("tag-key", "Parity"), filter("description", "number0")...)}, every(6, 0)},
-		"primary region":    {secretsmanager.ListSecretsInput{Filters: filter("primary-region", "us-east-1")}, []string{}},
+		"by name, down": {
+			secretsmanager.ListSecretsInput{MaxResults: aws.Int32(7), SortBy: "name", SortOrder: "desc"}, reversed,
+		},
+		"by access": {secretsmanager.ListSecretsInput{MaxResults: aws.Int32(7), SortBy: "last-accessed-date"}, all},
+		"scheduled too": {
+			secretsmanager.ListSecretsInput{IncludePlannedDeletion: aws.Bool(true)}, append(slices.Clone(all), "22"),
+		},
+		"by change":   {secretsmanager.ListSecretsInput{SortBy: "last-changed-date", SortOrder: "desc"}, reversed},
+		"description": {secretsmanager.ListSecretsInput{Filters: filter("description", "NUMBER2 quick")}, every(3, 2)},
+		"not description": {
+			secretsmanager.ListSecretsInput{Filters: filter("description", "!number2"), SortBy: "name"},
+			slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(every(3, 2), s) }),
+		},
+		"tag key":      {secretsmanager.ListSecretsInput{Filters: filter("tag-key", "Par")}, every(2, 0)},
+		"tag key case": {secretsmanager.ListSecretsInput{Filters: filter("tag-key", "par")}, []string{}},
+		"tag value":    {secretsmanager.ListSecretsInput{Filters: filter("tag-value", "even")}, every(2, 0)},
+		"all":          {secretsmanager.ListSecretsInput{Filters: filter("all", "number1")}, every(3, 1)},
+		"any value": {
+			secretsmanager.ListSecretsInput{Filters: filter("name", "li/01", "li/02")}, []string{"01", "02"},
+		},
+		"and": {
+			secretsmanager.ListSecretsInput{Filters: append(filter("tag-key", "Parity"), filter("description", "number0")...)},
+			every(6, 0),
+		},
+		"primary region": {secretsmanager.ListSecretsInput{Filters: filter("primary-region", "us-east-1")}, []string{}},
 	} {
 		if diff := cmp.Diff(test.want, list(test.in)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	page := must(c.ListSecrets(s, &secretsmanager.ListSecretsInput{Filters: []types.Filter{ours}, MaxResults: aws.Int32(3)}))(t)
+	page := must(c.ListSecrets(s, &secretsmanager.ListSecretsInput{
+		Filters: []types.Filter{ours}, MaxResults: aws.Int32(3),
+	}))(t)
 	for name, in := range map[string]secretsmanager.ListSecretsInput{
 		"another query": {NextToken: page.NextToken, MaxResults: aws.Int32(3)},
 		"another order": {NextToken: page.NextToken, Filters: []types.Filter{ours}, SortOrder: "desc"},
@@ -512,7 +624,9 @@ func testVersionLists(t *testing.T, c *client) {
 		put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String(fmt.Sprint(i))})
 	}
 	list := func(deprecated bool) (entries []types.SecretVersionsListEntry) {
-		in := &secretsmanager.ListSecretVersionIdsInput{SecretId: out.ARN, MaxResults: aws.Int32(2), IncludeDeprecated: &deprecated}
+		in := &secretsmanager.ListSecretVersionIdsInput{
+			SecretId: out.ARN, MaxResults: aws.Int32(2), IncludeDeprecated: &deprecated,
+		}
 		for {
 			page := must(c.ListSecretVersionIds(t.Context(), in))(t)
 			entries = append(entries, page.Versions...)
@@ -542,24 +656,33 @@ func testVersionLists(t *testing.T, c *client) {
 
 func testBatch(t *testing.T, c *client) {
 	a, b := create(t, c, "ba/a", "va"), create(t, c, "ba/b", "vb")
-	out := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*a.ARN, "ba/none", "ba/b"}}))(t)
-	if len(out.SecretValues) != 2 || *out.SecretValues[0].SecretString != "va" || *out.SecretValues[1].VersionId != *b.VersionId {
+	out := must(c.BatchGetSecretValue(t.Context(),
+		&secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*a.ARN, "ba/none", "ba/b"}}))(t)
+	if len(out.SecretValues) != 2 || *out.SecretValues[0].SecretString != "va" ||
+		*out.SecretValues[1].VersionId != *b.VersionId {
 		t.Errorf("values %+v", out.SecretValues)
 	}
-	if len(out.Errors) != 1 || *out.Errors[0].ErrorCode != "ResourceNotFoundException" || *out.Errors[0].SecretId != "ba/none" {
+	if len(out.Errors) != 1 || *out.Errors[0].ErrorCode != "ResourceNotFoundException" ||
+		*out.Errors[0].SecretId != "ba/none" {
 		t.Errorf("errors %+v", out.Errors)
 	}
 	filters := []types.Filter{{Key: "name", Values: []string{"ba/"}}}
-	page := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1)}))(t)
-	next := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1), NextToken: page.NextToken}))(t)
+	page := must(c.BatchGetSecretValue(t.Context(),
+		&secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1)}))(t)
+	next := must(c.BatchGetSecretValue(t.Context(),
+		&secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(1), NextToken: page.NextToken}))(t)
 	if len(page.SecretValues) != 1 || len(next.SecretValues) != 1 || *next.SecretValues[0].Name != "ba/b" {
 		t.Errorf("pages %+v and %+v", page.SecretValues, next.SecretValues)
 	}
-	for _, in := range []secretsmanager.BatchGetSecretValueInput{{}, {SecretIdList: []string{"x"}, Filters: filters}, {SecretIdList: []string{"x"}, MaxResults: aws.Int32(1)}} {
+	for _, in := range []secretsmanager.BatchGetSecretValueInput{
+		{}, {SecretIdList: []string{"x"}, Filters: filters}, {SecretIdList: []string{"x"}, MaxResults: aws.Int32(1)},
+	} {
 		_, err := c.BatchGetSecretValue(t.Context(), &in)
 		wantCode(t, err, "InvalidParameterException", "")
 	}
-	_, err := c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: slices.Repeat([]string{"x"}, 21)})
+	_, err := c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{
+		SecretIdList: slices.Repeat([]string{"x"}, 21),
+	})
 	wantCode(t, err, "ValidationException", "20")
 }
 
@@ -574,7 +697,9 @@ func testPasswords(t *testing.T, c *client) {
 	if p := must(draw(secretsmanager.GetRandomPasswordInput{}))(t); len(p) != 32 {
 		t.Errorf("%d characters", len(p))
 	}
-	p := must(draw(secretsmanager.GetRandomPasswordInput{PasswordLength: aws.Int64(4096), ExcludePunctuation: aws.Bool(true), ExcludeCharacters: aws.String("abc0")}))(t)
+	p := must(draw(secretsmanager.GetRandomPasswordInput{
+		PasswordLength: aws.Int64(4096), ExcludePunctuation: aws.Bool(true), ExcludeCharacters: aws.String("abc0"),
+	}))(t)
 	if len(p) != 4096 || strings.ContainsAny(p, "abc0!-") {
 		t.Error("the password has excluded characters")
 	}
@@ -590,12 +715,16 @@ func testLimits(t *testing.T, c *client) {
 	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: aws.String("lm/full")}); *got.SecretString != full {
 		t.Error("a value of 65,536 bytes came back another")
 	}
-	_, err := c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String("lm/full"), SecretString: aws.String(full + "x")})
+	_, err := c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("lm/full"), SecretString: aws.String(full + "x"),
+	})
 	wantCode(t, err, "ValidationException", "65536")
 	if _, message := code(err); strings.Contains(message, "éé") {
 		t.Error("the error tells the value")
 	}
-	_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String("lm/full"), SecretBinary: make([]byte, 65537)})
+	_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("lm/full"), SecretBinary: make([]byte, 65537),
+	})
 	wantCode(t, err, "ValidationException", "65536")
 	name := strings.Repeat("n", 512)
 	out := create(t, c, name, "v")
@@ -657,7 +786,9 @@ func testConcurrentLabels(t *testing.T, c *client) {
 		go func() {
 			var err error
 			for i := range each {
-				_, putErr := c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String(fmt.Sprint(w, "-", i))})
+				_, putErr := c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+					SecretId: id, SecretString: aws.String(fmt.Sprint(w, "-", i)),
+				})
 				err = errors.Join(err, putErr)
 			}
 			done <- err
@@ -676,7 +807,8 @@ func testConcurrentLabels(t *testing.T, c *client) {
 	if diff := cmp.Diff(map[string]int{"AWSCURRENT": 1, "AWSPREVIOUS": 1}, labels); diff != "" {
 		t.Error(diff)
 	}
-	v := must(c.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: id, IncludeDeprecated: aws.Bool(true)}))(t)
+	v := must(c.ListSecretVersionIds(t.Context(),
+		&secretsmanager.ListSecretVersionIdsInput{SecretId: id, IncludeDeprecated: aws.Bool(true)}))(t)
 	if len(v.Versions) != writers*each+1 {
 		t.Errorf("%d versions of %d acknowledged", len(v.Versions), writers*each+1)
 	}

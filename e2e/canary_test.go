@@ -41,7 +41,9 @@ func TestCanary(t *testing.T) {
 		}
 	}
 	token := uuid.NewString()
-	_, err := cl.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: s("canary"), SecretString: s(plant()), ClientRequestToken: &token})
+	_, err := cl.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: s("canary"), SecretString: s(plant()), ClientRequestToken: &token,
+	})
 	noError(t, err)
 	_, err = cl.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: s("canary"), SecretString: s(plant())})
 	note(err)
@@ -49,21 +51,34 @@ func TestCanary(t *testing.T) {
 		put(t, cl, secretsmanager.PutSecretValueInput{SecretId: s("canary"), SecretString: s(plant())})
 	}
 	put(t, cl, secretsmanager.PutSecretValueInput{SecretId: s("canary"), SecretBinary: []byte(plant())})
-	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: s("canary"), SecretString: s(plant()), ClientRequestToken: &token})
+	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: s("canary"), SecretString: s(plant()), ClientRequestToken: &token,
+	})
 	note(err)
-	_, err = cl.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: s("canary"), SecretString: s(plant())})
+	_, err = cl.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+		SecretId: s("canary"), SecretString: s(plant()),
+	})
 	noError(t, err)
-	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: s("canary"), SecretString: s(plant() + strings.Repeat("x", 65536))})
+	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: s("canary"), SecretString: s(plant() + strings.Repeat("x", 65536)),
+	})
 	note(err)
-	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: s("nowhere"), SecretString: s(plant())})
+	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: s("nowhere"), SecretString: s(plant()),
+	})
 	note(err)
-	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: s("canary"), SecretString: s(plant()), VersionStages: []string{""}})
+	_, err = cl.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: s("canary"), SecretString: s(plant()), VersionStages: []string{""},
+	})
 	note(err)
 	get(t, cl, secretsmanager.GetSecretValueInput{SecretId: s("canary")})
-	_, err = cl.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{Filters: []types.Filter{{Key: "all", Values: []string{"canary"}}}})
+	_, err = cl.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{
+		Filters: []types.Filter{{Key: "all", Values: []string{"canary"}}},
+	})
 	noError(t, err)
 	for _, body := range []string{
-		`{"SecretId":"canary","SecretString":{"a":%s}}`, `{"SecretId":"canary","SecretString":%s`, `{"SecretId":"canary","SecretBinary":%s}`,
+		`{"SecretId":"canary","SecretString":{"a":%s}}`, `{"SecretId":"canary","SecretString":%s`,
+		`{"SecretId":"canary","SecretBinary":%s}`,
 		`{"SecretId":"canary","SecretString":%s,"ClientRequestToken":"short"}`, `%s`, `{"SecretId":%s}`, `{%s:1,%[1]s:2}`,
 	} {
 		quoted := strings.ReplaceAll(fmt.Sprintf("%q", plant()), `\u00e9`, "é")
@@ -72,7 +87,9 @@ func TestCanary(t *testing.T) {
 			answers.WriteString(answer)
 		}
 	}
-	_, err = cl.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: create(t, cl, "gone", plant()).ARN, ForceDeleteWithoutRecovery: aws.Bool(true)})
+	_, err = cl.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{
+		SecretId: create(t, cl, "gone", plant()).ARN, ForceDeleteWithoutRecovery: aws.Bool(true),
+	})
 	noError(t, err)
 	snapshot := filepath.Join(c.Dir, "snapshot")
 	if out, err := c.Nodes[1].Operate(t.Context(), "snapshot", "save", snapshot); err != nil {
@@ -94,7 +111,8 @@ func TestCanary(t *testing.T) {
 	}
 
 	needles := forms(planted)
-	if !found(needles, []byte("x"+base64.StdEncoding.EncodeToString([]byte("ab"+planted[0])))) || !found(needles, []byte(planted[3])) {
+	if !found(needles, []byte("x"+base64.StdEncoding.EncodeToString([]byte("ab"+planted[0])))) ||
+		!found(needles, []byte(planted[3])) {
 		t.Fatal("the search does not find what it must")
 	}
 	if found(needles, answers.Bytes()) {
@@ -127,7 +145,8 @@ func search(t *testing.T, dir string, needles [][]byte) (searched int) {
 func TestKeyCanary(t *testing.T) {
 	c := startCluster(t, 3)
 	k := c.BalancedKMS()
-	root := must(base64.StdEncoding.DecodeString(strings.TrimSpace(string(must(os.ReadFile(filepath.Join(c.Dir, "root-key")))(t)))))(t)
+	root := must(base64.StdEncoding.DecodeString(strings.TrimSpace(
+		string(must(os.ReadFile(filepath.Join(c.Dir, "root-key")))(t)))))(t)
 	keys := [][]byte{root}
 	for _, spec := range []kmstypes.KeySpec{kmstypes.KeySpecSymmetricDefault, kmstypes.KeySpecHmac512} {
 		in := kms.CreateKeyInput{Origin: kmstypes.OriginTypeExternal, KeySpec: spec}
@@ -136,26 +155,33 @@ func TestKeyCanary(t *testing.T) {
 		}
 		key := newKey(t, k, in)
 		p := must(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{
-			KeyId: key.KeyId, WrappingAlgorithm: kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, WrappingKeySpec: kmstypes.WrappingKeySpecRsa2048,
+			KeyId: key.KeyId, WrappingAlgorithm: kmstypes.AlgorithmSpecRsaAesKeyWrapSha256,
+			WrappingKeySpec: kmstypes.WrappingKeySpecRsa2048,
 		}))(t)
-		material := make([]byte, map[kmstypes.KeySpec]int{kmstypes.KeySpecSymmetricDefault: 32, kmstypes.KeySpecHmac512: 64}[spec])
+		material := make([]byte, map[kmstypes.KeySpec]int{
+			kmstypes.KeySpecSymmetricDefault: 32, kmstypes.KeySpecHmac512: 64,
+		}[spec])
 		rand.Read(material)
 		_, err := k.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{
-			KeyId: key.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapFor(t, p, kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, material),
-			ExpirationModel: kmstypes.ExpirationModelTypeKeyMaterialDoesNotExpire,
+			KeyId: key.KeyId, ImportToken: p.ImportToken,
+			EncryptedKeyMaterial: wrapFor(t, p, kmstypes.AlgorithmSpecRsaAesKeyWrapSha256, material),
+			ExpirationModel:      kmstypes.ExpirationModelTypeKeyMaterialDoesNotExpire,
 		})
 		noError(t, err)
 		keys = append(keys, material)
 		if spec == kmstypes.KeySpecHmac512 {
 			continue
 		}
-		made := must(k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))(t)
+		made := must(k.GenerateDataKey(t.Context(),
+			&kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))(t)
 		plain := make([]byte, 40)
 		rand.Read(plain)
 		sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: plain}))(t)
 		_, err = k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 		noError(t, err)
-		_, err = c.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretBinary: plain, KmsKeyId: key.KeyId})
+		_, err = c.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: aws.String("s"), SecretBinary: plain, KmsKeyId: key.KeyId,
+		})
 		noError(t, err)
 		keys = append(keys, made.Plaintext, plain)
 	}
@@ -182,7 +208,8 @@ func forms(planted []string) [][]byte {
 	for i, value := range planted {
 		id := []byte(fmt.Sprintf("Canary%d<", i))
 		needles = append(needles, id, []byte(hex.EncodeToString(id)), []byte(strings.ToUpper(hex.EncodeToString(id))),
-			[]byte(fmt.Sprintf(`Canary%d\u003c`, i)), []byte(fmt.Sprintf(`Canary%d\u003C`, i)), []byte(fmt.Sprintf(`Canary%d%%3C`, i)))
+			[]byte(fmt.Sprintf(`Canary%d\u003c`, i)), []byte(fmt.Sprintf(`Canary%d\u003C`, i)),
+			[]byte(fmt.Sprintf(`Canary%d%%3C`, i)))
 		for shift := range 3 {
 			whole := append(make([]byte, shift), value...)
 			for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {

@@ -43,7 +43,9 @@ func TestDamageIsFoundAndRebuilt(t *testing.T) {
 		"a secret's row": func(t *testing.T, n *testcluster.Node) {
 			flip(t, filepath.Join(n.Data, "state.db"), "secrets", []byte("precious"))
 		},
-		"a value's row": func(t *testing.T, n *testcluster.Node) { flip(t, filepath.Join(n.Data, "state.db"), "values", nil) },
+		"a value's row": func(t *testing.T, n *testcluster.Node) {
+			flip(t, filepath.Join(n.Data, "state.db"), "values", nil)
+		},
 		"a log entry": func(t *testing.T, n *testcluster.Node) {
 			flip(t, filepath.Join(n.Data, "raft.db"), "logs", []byte("precious"))
 		},
@@ -86,7 +88,9 @@ func TestDamageIsFoundAndRebuilt(t *testing.T) {
 			noError(t, n.Wipe())
 			noError(t, n.Start())
 			noError(t, n.AwaitReady(ctx(t, time.Minute)))
-			if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("precious")}); *got.SecretString != "v" {
+			if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+				SecretId: aws.String("precious"),
+			}); *got.SecretString != "v" {
 				t.Error("the rebuilt node has another value")
 			}
 			verify(t, c)
@@ -153,13 +157,16 @@ func TestSnapshotRestore(t *testing.T) {
 	if out, err := operate(c.Nodes[0], "snapshot", "restore", damaged); err == nil {
 		t.Errorf("an archive that was cut off was restored: %s", out)
 	}
-	if got := get(t, c.Balanced(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")}); *got.SecretString != "v2" {
+	if got := get(t, c.Balanced(), secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("kept"),
+	}); *got.SecretString != "v2" {
 		t.Error("a refused archive changed the state")
 	}
 
 	foreign := startCluster(t, 1)
 	create(t, foreign.Balanced(), "foreign", "f")
-	if out, err := operate(foreign.Nodes[0], "snapshot", "restore", file); err == nil || !strings.Contains(out, "root key") {
+	if out, err := operate(foreign.Nodes[0], "snapshot", "restore", file); err == nil ||
+		!strings.Contains(out, "root key") {
 		t.Errorf("an archive under another root key was restored: %s", out)
 	}
 	get(t, foreign.Balanced(), secretsmanager.GetSecretValueInput{SecretId: aws.String("foreign")})
@@ -172,19 +179,27 @@ func TestSnapshotRestore(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, n := range next.Nodes {
-		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")}); *got.SecretString != "v1" {
+		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+			SecretId: aws.String("kept"),
+		}); *got.SecretString != "v1" {
 			t.Errorf("%s has %q after restoring", n.ID, *got.SecretString)
 		}
-		_, err := n.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("replaced")})
+		_, err := n.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+			SecretId: aws.String("replaced"),
+		})
 		wantCode(t, err, "ResourceNotFoundException", "")
 	}
-	put(t, next.Balanced(), secretsmanager.PutSecretValueInput{SecretId: aws.String("kept"), SecretString: aws.String("v3")})
+	put(t, next.Balanced(), secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("kept"), SecretString: aws.String("v3"),
+	})
 	for _, n := range next.Nodes {
 		n.Kill()
 		noError(t, n.Start())
 	}
 	noError(t, next.AwaitReady(ctx(t, time.Minute)))
-	if got := get(t, next.Balanced(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")}); *got.SecretString != "v3" {
+	if got := get(t, next.Balanced(), secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("kept"),
+	}); *got.SecretString != "v3" {
 		t.Errorf("after a restart: %q", *got.SecretString)
 	}
 	verify(t, next)

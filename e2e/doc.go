@@ -1,2 +1,3 @@
-// Package e2e has the tests of whole clusters and regions: real processes, driven through the APIs that their users have.
+// Package e2e has the tests of whole clusters and regions: real processes, driven through the APIs that their users
+// have.
 package e2e

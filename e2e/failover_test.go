@@ -48,15 +48,20 @@ func TestFailover(t *testing.T) {
 		t.Error("the dry run promoted")
 	}
 	report = operate(t, node[eu], "region", "failover", "--lost", us)
-	if !strings.Contains(report, "12 secrets promoted") || !strings.Contains(lineWith(report, "app/ap-only"), ap) || !strings.Contains(lineWith(report, "app/eu-only"), eu) {
+	if !strings.Contains(report, "12 secrets promoted") || !strings.Contains(lineWith(report, "app/ap-only"), ap) ||
+		!strings.Contains(lineWith(report, "app/eu-only"), eu) {
 		t.Errorf("the report tells:\n%s", report)
 	}
-	if again := operate(t, node[ap], "region", "failover", "--lost", us); !strings.Contains(lineWith(again, "app/both-0"), "promoted before") || !strings.Contains(lineWith(again, "app/both-0"), eu) {
+	if again := operate(t, node[ap], "region", "failover", "--lost",
+		us); !strings.Contains(lineWith(again, "app/both-0"), "promoted before") ||
+		!strings.Contains(lineWith(again, "app/both-0"), eu) {
 		t.Errorf("the same again tells:\n%s", again)
 	}
 	primary := func(name string) (region string) {
 		for _, candidate := range []string{eu, ap} {
-			if d, err := at[candidate].DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &name}); err == nil && (d.PrimaryRegion == nil || *d.PrimaryRegion == candidate) {
+			if d, err := at[candidate].DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{
+				SecretId: &name,
+			}); err == nil && (d.PrimaryRegion == nil || *d.PrimaryRegion == candidate) {
 				region += candidate
 			}
 		}
@@ -76,12 +81,17 @@ func TestFailover(t *testing.T) {
 	t.Log("the region returns, and its clients have not heard of it")
 	noError(t, node[us].Start())
 	noError(t, node[us].AwaitReady(ctx(t, time.Minute)))
-	put(t, at[us], secretsmanager.PutSecretValueInput{SecretId: aws.String("app/both-0"), SecretString: aws.String("nobody received this")})
+	put(t, at[us], secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("app/both-0"), SecretString: aws.String("nobody received this"),
+	})
 	noError(t, r.AwaitConnected(ctx(t, time.Minute)))
-	if got := get(t, at[eu], secretsmanager.GetSecretValueInput{SecretId: aws.String("app/both-0")}); *got.SecretString != "2" {
+	if got := get(t, at[eu], secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("app/both-0"),
+	}); *got.SecretString != "2" {
 		t.Fatal("the old primary changed a promoted secret")
 	}
-	if out := operate(t, node[eu], "region", "failback", "--to", us); !strings.Contains(out, us+" is a replica region of 12 secrets") {
+	if out := operate(t, node[eu], "region", "failback", "--to",
+		us); !strings.Contains(out, us+" is a replica region of 12 secrets") {
 		t.Errorf("failback tells:\n%s", out)
 	}
 	awaitValue(t, at[us], "app/both-0", "2")
@@ -91,12 +101,15 @@ func TestFailover(t *testing.T) {
 	}
 	id := strings.Fields(lineWith(displaced, "app/both-0"))[0]
 	operate(t, node[us], "displaced", "restore", id, "--name", "app/both-0/lost")
-	if got := get(t, at[us], secretsmanager.GetSecretValueInput{SecretId: aws.String("app/both-0/lost")}); *got.SecretString != "nobody received this" {
+	if got := get(t, at[us], secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("app/both-0/lost"),
+	}); *got.SecretString != "nobody received this" {
 		t.Error("what was displaced came back as something else")
 	}
 
 	t.Log("and is the primaries' region again")
-	if out := operate(t, node[ap], "region", "failback", "--to", us, "--switch"); !strings.Contains(out, us+" is the primary's region of 12 secrets") {
+	if out := operate(t, node[ap], "region", "failback", "--to",
+		us, "--switch"); !strings.Contains(out, us+" is the primary's region of 12 secrets") {
 		t.Errorf("failback tells:\n%s", out)
 	}
 	for _, name := range []string{"app/both-5", "app/eu-only", "app/ap-only"} {
@@ -109,7 +122,8 @@ func TestFailover(t *testing.T) {
 	if got := describe(t, at[eu], "app/theirs"); *got.PrimaryRegion != eu {
 		t.Error("a secret of another region moved, too")
 	}
-	if status := operate(t, node[us], "regions", "status"); !strings.Contains(lineWith(status, eu), "reachable") || strings.Contains(status, "this one") {
+	if status := operate(t, node[us], "regions", "status"); !strings.Contains(lineWith(status, eu), "reachable") ||
+		strings.Contains(status, "this one") {
 		t.Errorf("regions status tells:\n%s", status)
 	}
 	if list := operate(t, node[us], "regions", "list"); strings.Count(list, "alive") != 3 {
@@ -133,12 +147,15 @@ func TestSwitchoverLosesNoWrite(t *testing.T) {
 		writers.Go(func() {
 			for n := 1; loop.Err() == nil; n++ {
 				value := fmt.Sprint(n)
-				_, err := clients[0].PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(fmt.Sprint("moved/", i)), SecretString: &value})
+				_, err := clients[0].PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+					SecretId: aws.String(fmt.Sprint("moved/", i)), SecretString: &value,
+				})
 				var refused *awshttp.ResponseError
 				switch {
 				case err == nil:
 					last[i] = value
-				case errors.As(err, &refused) && (refused.HTTPStatusCode() == http.StatusBadRequest || refused.HTTPStatusCode() == http.StatusServiceUnavailable):
+				case errors.As(err, &refused) && (refused.HTTPStatusCode() == http.StatusBadRequest ||
+					refused.HTTPStatusCode() == http.StatusServiceUnavailable):
 					clients[0], clients[1] = clients[1], clients[0]
 				default:
 					t.Errorf("secret %d: %v", i, err)
@@ -150,7 +167,8 @@ func TestSwitchoverLosesNoWrite(t *testing.T) {
 	from, to := us, eu
 	for range 6 {
 		pause(t, 300*time.Millisecond)
-		if out := operate(t, r.Of(from).Nodes[0], "region", "switchover", "--to", to, "--prefix", "moved/"); !strings.Contains(out, fmt.Sprintf("of %d secrets", secrets)) {
+		if out := operate(t, r.Of(from).Nodes[0], "region", "switchover", "--to", to, "--prefix",
+			"moved/"); !strings.Contains(out, fmt.Sprintf("of %d secrets", secrets)) {
 			t.Fatalf("switchover tells:\n%s", out)
 		}
 		from, to = to, from
@@ -179,7 +197,9 @@ func TestLinkRemovedAndAddedAgain(t *testing.T) {
 	for range 3 {
 		writers.Go(func() {
 			for loop.Err() == nil {
-				if _, err := primary.PutSecretValue(loop, &secretsmanager.PutSecretValueInput{SecretId: aws.String("linked"), SecretString: aws.String("v")}); err != nil && loop.Err() == nil {
+				if _, err := primary.PutSecretValue(loop, &secretsmanager.PutSecretValueInput{
+					SecretId: aws.String("linked"), SecretString: aws.String("v"),
+				}); err != nil && loop.Err() == nil {
 					t.Error(err)
 					return
 				}
@@ -187,12 +207,16 @@ func TestLinkRemovedAndAddedAgain(t *testing.T) {
 		})
 	}
 	for i := range 20 {
-		_, err := primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: aws.String("linked"), RemoveReplicaRegions: []string{eu}})
+		_, err := primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{
+			SecretId: aws.String("linked"), RemoveReplicaRegions: []string{eu},
+		})
 		noError(t, err)
 		if i%2 == 0 {
 			awaitGone(t, replica, "linked")
 		}
-		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: aws.String("linked"), AddReplicaRegions: replicaRegions(eu)})
+		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: aws.String("linked"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
 		if i%3 == 0 {
 			within(t, 30*time.Second, "the replica to be back", func() error {
@@ -221,7 +245,9 @@ func TestPausedPrimaryOverThePromotion(t *testing.T) {
 	for i := range 8 {
 		writers.Go(func() {
 			for n := 1; loop.Err() == nil; n++ {
-				_, _ = primary.Client(testcluster.Once).PutSecretValue(loop, &secretsmanager.PutSecretValueInput{SecretId: aws.String(fmt.Sprint("paused/", i)), SecretString: aws.String(fmt.Sprint("theirs ", n))})
+				_, _ = primary.Client(testcluster.Once).PutSecretValue(loop, &secretsmanager.PutSecretValueInput{
+					SecretId: aws.String(fmt.Sprint("paused/", i)), SecretString: aws.String(fmt.Sprint("theirs ", n)),
+				})
 			}
 		})
 	}

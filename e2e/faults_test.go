@@ -89,7 +89,9 @@ func TestRollingRestart(t *testing.T) {
 				}
 				var err error
 				if i%2 == 0 {
-					_, err = client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String("rolling"), SecretString: aws.String(fmt.Sprint(n))})
+					_, err = client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+						SecretId: aws.String("rolling"), SecretString: aws.String(fmt.Sprint(n)),
+					})
 				} else {
 					_, err = client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("rolling")})
 				}
@@ -149,7 +151,9 @@ func TestLostMajority(t *testing.T) {
 	local := left.Client(testcluster.Once, withHeader("X-Coffer-Consistency", "local"))
 	get(t, local, secretsmanager.GetSecretValueInput{SecretId: aws.String("alone")})
 	start := time.Now()
-	_, err = left.Client(testcluster.Once).PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String("alone"), SecretString: aws.String("w")})
+	_, err = left.Client(testcluster.Once).PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("alone"), SecretString: aws.String("w"),
+	})
 	wantCode(t, err, "ServiceUnavailableException", "no majority")
 	if took := time.Since(start); took > 12*time.Second {
 		t.Errorf("the refusal took %v", took)

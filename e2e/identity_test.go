@@ -33,11 +33,14 @@ func TestStrangersAreRefused(t *testing.T) {
 	load := func(ca, name string, id pki.Identity) *pki.Credentials {
 		out := filepath.Join(dir, name)
 		noError(t, pki.Issue(ca, out, id, time.Now()))
-		return must(pki.Load(filepath.Join(out, pki.CAFile), filepath.Join(out, pki.CertFile), filepath.Join(out, pki.KeyFile)))(t)
+		return must(pki.Load(filepath.Join(out, pki.CAFile), filepath.Join(out, pki.CertFile),
+			filepath.Join(out, pki.KeyFile)))(t)
 	}
 	ours := filepath.Join(c.Dir, "ca")
 	right := load(ours, "right", pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: "n9"})
-	other := load(filepath.Join(dir, "ca"), "other-cluster", pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: "n9"})
+	other := load(filepath.Join(dir, "ca"), "other-cluster", pki.Identity{
+		Role: pki.Node, Region: testcluster.Region, ID: "n9",
+	})
 	region := load(ours, "other-region", pki.Identity{Role: pki.Node, Region: "eu-west-1", ID: "n9"})
 	operator := load(ours, "operator", pki.Identity{Role: pki.Operator, Region: testcluster.Region, ID: "eve"})
 
@@ -102,7 +105,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	if err == nil {
 		t.Error("a node of another cluster became ready")
 	}
-	if out, err := n.Operate(t.Context(), "cluster", "members"); err != nil || wantMembers(out, map[string]bool{"n1": true}) != nil {
+	if out, err := n.Operate(t.Context(), "cluster", "members"); err != nil ||
+		wantMembers(out, map[string]bool{"n1": true}) != nil {
 		t.Errorf("members: %v %s", err, out)
 	}
 	log := must(os.ReadFile(n.Log))(t)
@@ -148,7 +152,10 @@ func TestCertificateIsReloaded(t *testing.T) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	write := func(serial int64) {
 		k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, NotAfter: time.Now().Add(time.Hour),
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		}
 		der := must(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))(t)
 		pkcs := must(x509.MarshalPKCS8PrivateKey(k))(t)
 		noError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs}), 0o600))
@@ -181,12 +188,14 @@ func TestPeerCertificateIsReplaced(t *testing.T) {
 	replace := func(n *testcluster.Node, id string) {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), "new")
-		noError(t, pki.Issue(filepath.Join(c.Dir, "ca"), dir, pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: id}, time.Now()))
+		noError(t, pki.Issue(filepath.Join(c.Dir, "ca"), dir,
+			pki.Identity{Role: pki.Node, Region: testcluster.Region, ID: id}, time.Now()))
 		for _, name := range []string{pki.KeyFile, pki.CertFile} {
 			noError(t, os.Rename(filepath.Join(dir, name), filepath.Join(c.Dir, n.ID, name)))
 		}
 	}
-	operator := must(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile), filepath.Join(c.Dir, "operator", pki.KeyFile)))(t)
+	operator := must(pki.Load(filepath.Join(c.Dir, "operator", pki.CAFile), filepath.Join(c.Dir, "operator", pki.CertFile),
+		filepath.Join(c.Dir, "operator", pki.KeyFile)))(t)
 	serial := func(n *testcluster.Node) string {
 		t.Helper()
 		conn, err := tls.Dial("tcp", n.PeerAddr(), operator.Client(operator.Identity.Region, n.ID, "http/1.1"))

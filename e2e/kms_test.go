@@ -57,13 +57,19 @@ func newKey(t *testing.T, k *kms.Client, in kms.CreateKeyInput) *types.KeyMetada
 }
 
 func testDescribeKey(t *testing.T, k *kms.Client) {
-	made := newKey(t, k, kms.CreateKeyInput{Description: aws.String("words"), Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}}})
-	if made.KeyState != types.KeyStateEnabled || !made.Enabled || made.Origin != types.OriginTypeAwsKms || made.KeyManager != types.KeyManagerTypeCustomer ||
-		made.KeySpec != types.KeySpecSymmetricDefault || made.KeyUsage != types.KeyUsageTypeEncryptDecrypt || len(*made.CurrentKeyMaterialId) != 64 ||
+	made := newKey(t, k, kms.CreateKeyInput{
+		Description: aws.String("words"), Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}},
+	})
+	if made.KeyState != types.KeyStateEnabled || !made.Enabled || made.Origin != types.OriginTypeAwsKms ||
+		made.KeyManager != types.KeyManagerTypeCustomer ||
+		made.KeySpec != types.KeySpecSymmetricDefault || made.KeyUsage != types.KeyUsageTypeEncryptDecrypt ||
+		len(*made.CurrentKeyMaterialId) != 64 ||
 		*made.Arn != "arn:aws:kms:us-east-1:123456789012:key/"+*made.KeyId || *made.AWSAccountId != "123456789012" {
 		t.Errorf("made %+v", made)
 	}
-	_, err := k.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{KeyId: made.Arn, Description: aws.String("other words")})
+	_, err := k.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{
+		KeyId: made.Arn, Description: aws.String("other words"),
+	})
 	noError(t, err)
 	for _, id := range []*string{made.KeyId, made.Arn} {
 		got := must(k.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id}))(t).KeyMetadata
@@ -90,13 +96,21 @@ func testRefusedSpecs(t *testing.T, k *kms.Client) {
 		in            kms.CreateKeyInput
 		code, message string
 	}{
-		"rsa":          {kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}, "UnsupportedOperationException", "SYMMETRIC_DEFAULT HMAC_224 HMAC_256 HMAC_384 HMAC_512"},
+		"rsa": {
+			kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify},
+			"UnsupportedOperationException", "SYMMETRIC_DEFAULT HMAC_224 HMAC_256 HMAC_384 HMAC_512",
+		},
 		"no usage":     {kms.CreateKeyInput{KeySpec: types.KeySpecHmac256}, "ValidationException", "KeyUsage"},
 		"other usage":  {kms.CreateKeyInput{KeyUsage: types.KeyUsageTypeSignVerify}, "ValidationException", "not compatible"},
 		"multi region": {kms.CreateKeyInput{MultiRegion: aws.Bool(true)}, "UnsupportedOperationException", "never leave"},
-		"hsm":          {kms.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm}, "UnsupportedOperationException", "AWS_KMS EXTERNAL"},
-		"bad policy":   {kms.CreateKeyInput{Policy: aws.String("{}")}, "MalformedPolicyDocumentException", ""},
-		"aws tag":      {kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("aws:x"), TagValue: aws.String("y")}}}, "TagException", "reserved"},
+		"hsm": {
+			kms.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm}, "UnsupportedOperationException", "AWS_KMS EXTERNAL",
+		},
+		"bad policy": {kms.CreateKeyInput{Policy: aws.String("{}")}, "MalformedPolicyDocumentException", ""},
+		"aws tag": {
+			kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("aws:x"), TagValue: aws.String("y")}}}, "TagException",
+			"reserved",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := k.CreateKey(t.Context(), &test.in)
@@ -108,12 +122,17 @@ func testRefusedSpecs(t *testing.T, k *kms.Client) {
 func testEncrypt(t *testing.T, k *kms.Client) {
 	key, other := newKey(t, k, kms.CreateKeyInput{}), newKey(t, k, kms.CreateKeyInput{})
 	bound := map[string]string{"purpose": "test", "ü": ""}
-	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("plain"), EncryptionContext: bound}))(t)
+	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{
+		KeyId: key.KeyId, Plaintext: []byte("plain"), EncryptionContext: bound,
+	}))(t)
 	if *sealed.KeyId != *key.Arn || bytes.Contains(sealed.CiphertextBlob, []byte("plain")) {
 		t.Errorf("encrypted %+v", sealed)
 	}
-	opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: bound}))(t)
-	if string(opened.Plaintext) != "plain" || *opened.KeyId != *key.Arn || *opened.KeyMaterialId != *key.CurrentKeyMaterialId {
+	opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{
+		CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: bound,
+	}))(t)
+	if string(opened.Plaintext) != "plain" || *opened.KeyId != *key.Arn ||
+		*opened.KeyMaterialId != *key.CurrentKeyMaterialId {
 		t.Errorf("decrypted %+v", opened)
 	}
 	decrypt := func(change func(*kms.DecryptInput)) error {
@@ -124,22 +143,31 @@ func testEncrypt(t *testing.T, k *kms.Client) {
 	}
 	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.KeyId = other.KeyId }), "IncorrectKeyException", "")
 	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.EncryptionContext = nil }), "InvalidCiphertextException", "")
-	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.EncryptionContext = map[string]string{"purpose": "test", "ü": "x"} }), "InvalidCiphertextException", "")
-	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.CiphertextBlob[len(in.CiphertextBlob)-1] ^= 1 }), "InvalidCiphertextException", "")
+	wantCode(t, decrypt(func(in *kms.DecryptInput) {
+		in.EncryptionContext = map[string]string{"purpose": "test", "ü": "x"}
+	}), "InvalidCiphertextException", "")
+	wantCode(t, decrypt(func(in *kms.DecryptInput) {
+		in.CiphertextBlob[len(in.CiphertextBlob)-1] ^= 1
+	}), "InvalidCiphertextException", "")
 	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.CiphertextBlob = []byte("x") }), "InvalidCiphertextException", "")
 	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.GrantTokens = []string{"x"} }), "InvalidGrantTokenException", "")
-	wantCode(t, decrypt(func(in *kms.DecryptInput) { in.DryRun = aws.Bool(true) }), "DryRunOperationException", "would have succeeded")
+	wantCode(t, decrypt(func(in *kms.DecryptInput) {
+		in.DryRun = aws.Bool(true)
+	}), "DryRunOperationException", "would have succeeded")
 	noError(t, decrypt(func(in *kms.DecryptInput) { in.KeyId = key.Arn }))
 	_, err := k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: make([]byte, 4097)})
 	wantCode(t, err, "ValidationException", "4096")
 
 	moved := must(k.ReEncrypt(t.Context(), &kms.ReEncryptInput{
-		CiphertextBlob: sealed.CiphertextBlob, SourceEncryptionContext: bound, DestinationKeyId: other.Arn, DestinationEncryptionContext: map[string]string{"new": "context"},
+		CiphertextBlob: sealed.CiphertextBlob, SourceEncryptionContext: bound, DestinationKeyId: other.Arn,
+		DestinationEncryptionContext: map[string]string{"new": "context"},
 	}))(t)
 	if *moved.SourceKeyId != *key.Arn || *moved.KeyId != *other.Arn {
 		t.Errorf("re-encrypted %+v", moved)
 	}
-	again := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: moved.CiphertextBlob, EncryptionContext: map[string]string{"new": "context"}}))(t)
+	again := must(k.Decrypt(t.Context(), &kms.DecryptInput{
+		CiphertextBlob: moved.CiphertextBlob, EncryptionContext: map[string]string{"new": "context"},
+	}))(t)
 	if string(again.Plaintext) != "plain" || *again.KeyId != *other.Arn {
 		t.Errorf("decrypted %+v", again)
 	}
@@ -150,7 +178,11 @@ func testDataKeys(t *testing.T, k *kms.Client) {
 	for _, test := range []struct {
 		in   kms.GenerateDataKeyInput
 		size int
-	}{{kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes256}, 32}, {kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes128}, 16}, {kms.GenerateDataKeyInput{NumberOfBytes: aws.Int32(1024)}, 1024}} {
+	}{
+		{kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes256}, 32},
+		{kms.GenerateDataKeyInput{KeySpec: types.DataKeySpecAes128}, 16},
+		{kms.GenerateDataKeyInput{NumberOfBytes: aws.Int32(1024)}, 1024},
+	} {
 		test.in.KeyId = key.KeyId
 		made := must(k.GenerateDataKey(t.Context(), &test.in))(t)
 		opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}))(t)
@@ -158,8 +190,11 @@ func testDataKeys(t *testing.T, k *kms.Client) {
 			t.Errorf("a data key of %d bytes, decrypted to %d", len(made.Plaintext), len(opened.Plaintext))
 		}
 	}
-	without := must(k.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: key.KeyId, KeySpec: types.DataKeySpecAes256}))(t)
-	if opened := must(k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: without.CiphertextBlob}))(t); len(opened.Plaintext) != 32 || bytes.Equal(opened.Plaintext, make([]byte, 32)) {
+	without := must(k.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: key.KeyId, KeySpec: types.DataKeySpecAes256}))(t)
+	if opened := must(k.Decrypt(t.Context(),
+		&kms.DecryptInput{CiphertextBlob: without.CiphertextBlob}))(t); len(opened.Plaintext) != 32 ||
+		bytes.Equal(opened.Plaintext, make([]byte, 32)) {
 		t.Error("the data key is not what was encrypted")
 	}
 	_, err := k.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key.KeyId})
@@ -175,19 +210,25 @@ func testMacs(t *testing.T, k *kms.Client) {
 		algorithm types.MacAlgorithmSpec
 		size      int
 	}{
-		types.KeySpecHmac224: {types.MacAlgorithmSpecHmacSha224, 28}, types.KeySpecHmac256: {types.MacAlgorithmSpecHmacSha256, 32},
-		types.KeySpecHmac384: {types.MacAlgorithmSpecHmacSha384, 48}, types.KeySpecHmac512: {types.MacAlgorithmSpecHmacSha512, 64},
+		types.KeySpecHmac224: {types.MacAlgorithmSpecHmacSha224, 28},
+		types.KeySpecHmac256: {types.MacAlgorithmSpecHmacSha256, 32},
+		types.KeySpecHmac384: {types.MacAlgorithmSpecHmacSha384, 48},
+		types.KeySpecHmac512: {types.MacAlgorithmSpecHmacSha512, 64},
 	} {
 		key := newKey(t, k, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
-		made := must(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm}))(t)
+		made := must(k.GenerateMac(t.Context(),
+			&kms.GenerateMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm}))(t)
 		if len(made.Mac) != test.size || len(key.MacAlgorithms) != 1 || key.MacAlgorithms[0] != test.algorithm {
 			t.Errorf("%s: a MAC of %d bytes, %+v", spec, len(made.Mac), key)
 		}
-		verified := must(k.VerifyMac(t.Context(), &kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm, Mac: made.Mac}))(t)
+		verified := must(k.VerifyMac(t.Context(),
+			&kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("m"), MacAlgorithm: test.algorithm, Mac: made.Mac}))(t)
 		if !verified.MacValid {
 			t.Error("the MAC is not valid")
 		}
-		_, err := k.VerifyMac(t.Context(), &kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("n"), MacAlgorithm: test.algorithm, Mac: made.Mac})
+		_, err := k.VerifyMac(t.Context(), &kms.VerifyMacInput{
+			KeyId: key.KeyId, Message: []byte("n"), MacAlgorithm: test.algorithm, Mac: made.Mac,
+		})
 		wantCode(t, err, "KMSInvalidMacException", "")
 		_, err = k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})
 		wantCode(t, err, "InvalidKeyUsageException", "GENERATE_VERIFY_MAC which is not valid for Encrypt")
@@ -222,7 +263,9 @@ func testAliases(t *testing.T, k *kms.Client) {
 	_, err := k.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: name, TargetKeyId: two.Arn})
 	noError(t, err)
 	for _, id := range []string{*name, "arn:aws:kms:us-east-1:123456789012:" + *name} {
-		if got := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t); *got.KeyId != *two.Arn {
+		if got := must(k.Encrypt(t.Context(), &kms.EncryptInput{
+			KeyId: &id, Plaintext: []byte("x"),
+		}))(t); *got.KeyId != *two.Arn {
 			t.Errorf("%s is %s", id, *got.KeyId)
 		}
 	}
@@ -245,17 +288,23 @@ func testKeyPolicies(t *testing.T, k *kms.Client) {
 	if !strings.Contains(get(), "arn:aws:iam::123456789012:root") {
 		t.Errorf("the default policy is %s", get())
 	}
-	policy := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"kms:Decrypt","Resource":"*"}}`
-	_, err := k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: &policy, PolicyName: aws.String("default")})
+	policy := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"*"},` +
+		`"Action":"kms:Decrypt","Resource":"*"}}`
+	_, err := k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{
+		KeyId: key.KeyId, Policy: &policy, PolicyName: aws.String("default"),
+	})
 	noError(t, err)
 	if get() != policy {
 		t.Errorf("the policy is %s", get())
 	}
 	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: aws.String(`{"Statement":[]}`)})
 	wantCode(t, err, "MalformedPolicyDocumentException", "")
-	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: aws.String(policy + strings.Repeat(" ", 32<<10))})
+	_, err = k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{
+		KeyId: key.KeyId, Policy: aws.String(policy + strings.Repeat(" ", 32<<10)),
+	})
 	wantCode(t, err, "LimitExceededException", "")
-	if names := must(k.ListKeyPolicies(t.Context(), &kms.ListKeyPoliciesInput{KeyId: key.KeyId}))(t).PolicyNames; len(names) != 1 || names[0] != "default" {
+	if names := must(k.ListKeyPolicies(t.Context(),
+		&kms.ListKeyPoliciesInput{KeyId: key.KeyId}))(t).PolicyNames; len(names) != 1 || names[0] != "default" {
 		t.Errorf("policies %v", names)
 	}
 }
@@ -285,20 +334,26 @@ func testKeyTags(t *testing.T, k *kms.Client) {
 
 func testRotation(t *testing.T, k *kms.Client) {
 	key := newKey(t, k, kms.CreateKeyInput{})
-	_, err := k.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: key.KeyId, RotationPeriodInDays: aws.Int32(90)})
+	_, err := k.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{
+		KeyId: key.KeyId, RotationPeriodInDays: aws.Int32(90),
+	})
 	noError(t, err)
 	status := must(k.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: key.KeyId}))(t)
-	if in := time.Until(aws.ToTime(status.NextRotationDate)); !status.KeyRotationEnabled || *status.RotationPeriodInDays != 90 || in < 89*24*time.Hour || in > 91*24*time.Hour {
+	if in := time.Until(aws.ToTime(status.NextRotationDate)); !status.KeyRotationEnabled ||
+		*status.RotationPeriodInDays != 90 || in < 89*24*time.Hour || in > 91*24*time.Hour {
 		t.Errorf("status %+v", status)
 	}
 	_, err = k.DisableKeyRotation(t.Context(), &kms.DisableKeyRotationInput{KeyId: key.KeyId})
 	noError(t, err)
-	_, err = k.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: key.KeyId, RotationPeriodInDays: aws.Int32(89)})
+	_, err = k.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{
+		KeyId: key.KeyId, RotationPeriodInDays: aws.Int32(89),
+	})
 	wantCode(t, err, "ValidationException", "90")
 
 	var sealed [][]byte
 	encrypt := func() {
-		sealed = append(sealed, must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob)
+		sealed = append(sealed, must(k.Encrypt(t.Context(),
+			&kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob)
 	}
 	encrypt()
 	for range 25 {
@@ -374,8 +429,10 @@ func testImport(t *testing.T, k *kms.Client) {
 	if key.KeyState != types.KeyStatePendingImport || key.Enabled || key.CurrentKeyMaterialId != nil {
 		t.Errorf("made %+v", key)
 	}
-	parameters := func(of *types.KeyMetadata, algorithm types.AlgorithmSpec, spec types.WrappingKeySpec) *kms.GetParametersForImportOutput {
-		return must(k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: of.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))(t)
+	parameters := func(of *types.KeyMetadata, algorithm types.AlgorithmSpec,
+		spec types.WrappingKeySpec) *kms.GetParametersForImportOutput {
+		return must(k.GetParametersForImport(t.Context(),
+			&kms.GetParametersForImportInput{KeyId: of.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))(t)
 	}
 	material := make([]byte, 32)
 	rand.Read(material)
@@ -383,8 +440,12 @@ func testImport(t *testing.T, k *kms.Client) {
 	if in := time.Until(*p.ParametersValidTo); in < 23*time.Hour || in > 24*time.Hour {
 		t.Errorf("parameters are valid for %v", in)
 	}
-	imported := func(of *types.KeyMetadata, p *kms.GetParametersForImportOutput, algorithm types.AlgorithmSpec, material []byte, change func(*kms.ImportKeyMaterialInput)) error {
-		in := &kms.ImportKeyMaterialInput{KeyId: of.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapFor(t, p, algorithm, material), ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire}
+	imported := func(of *types.KeyMetadata, p *kms.GetParametersForImportOutput, algorithm types.AlgorithmSpec,
+		material []byte, change func(*kms.ImportKeyMaterialInput)) error {
+		in := &kms.ImportKeyMaterialInput{
+			KeyId: of.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapFor(t, p, algorithm, material),
+			ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire,
+		}
 		if change != nil {
 			change(in)
 		}
@@ -397,12 +458,16 @@ func testImport(t *testing.T, k *kms.Client) {
 	other := newKey(t, k, kms.CreateKeyInput{Origin: types.OriginTypeExternal})
 	wantCode(t, imported(other, p, types.AlgorithmSpecRsaesOaepSha256, material, nil), "InvalidImportTokenException", "")
 	wantCode(t, take(material[:31], nil), "IncorrectKeyMaterialException", "32 bytes")
-	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) { in.EncryptedKeyMaterial[9] ^= 1 }), "InvalidCiphertextException", "")
+	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) {
+		in.EncryptedKeyMaterial[9] ^= 1
+	}), "InvalidCiphertextException", "")
 	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) {
 		in.ImportToken = bytes.Clone(in.ImportToken)
 		in.ImportToken[20] ^= 1
 	}), "InvalidImportTokenException", "")
-	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) { in.ExpirationModel = "" }), "ValidationException", "validTo")
+	wantCode(t, take(material, func(in *kms.ImportKeyMaterialInput) {
+		in.ExpirationModel = ""
+	}), "ValidationException", "validTo")
 	noError(t, take(material, nil))
 
 	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob
@@ -435,7 +500,10 @@ func testImport(t *testing.T, k *kms.Client) {
 	wantCode(t, err, "KMSInvalidStateException", "pending rotation")
 	noError(t, take(second, func(in *kms.ImportKeyMaterialInput) { in.ImportType = types.ImportTypeNewKeyMaterial }))
 	states := func() (states []types.KeyMaterialState) {
-		for _, r := range must(k.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: key.KeyId, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).Rotations {
+		for _, r := range must(k.ListKeyRotations(t.Context(),
+			&kms.ListKeyRotationsInput{
+				KeyId: key.KeyId, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial,
+			}))(t).Rotations {
 			states = append(states, r.KeyMaterialState)
 		}
 		return states
@@ -453,19 +521,24 @@ func testImport(t *testing.T, k *kms.Client) {
 	wantCode(t, err, "UnsupportedOperationException", "EXTERNAL")
 
 	// Every wrapping algorithm, and material of our own choice for an HMAC key.
-	mac := newKey(t, k, kms.CreateKeyInput{Origin: types.OriginTypeExternal, KeySpec: types.KeySpecHmac512, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
+	mac := newKey(t, k, kms.CreateKeyInput{
+		Origin: types.OriginTypeExternal, KeySpec: types.KeySpecHmac512, KeyUsage: types.KeyUsageTypeGenerateVerifyMac,
+	})
 	long := make([]byte, 64)
 	rand.Read(long)
 	for algorithm, spec := range map[types.AlgorithmSpec]types.WrappingKeySpec{
-		types.AlgorithmSpecRsaesPkcs1V15: types.WrappingKeySpecRsa2048, types.AlgorithmSpecRsaesOaepSha1: types.WrappingKeySpecRsa2048,
-		types.AlgorithmSpecRsaesOaepSha256: types.WrappingKeySpecRsa3072, types.AlgorithmSpecRsaAesKeyWrapSha1: types.WrappingKeySpecRsa2048,
+		types.AlgorithmSpecRsaesPkcs1V15:       types.WrappingKeySpecRsa2048,
+		types.AlgorithmSpecRsaesOaepSha1:       types.WrappingKeySpecRsa2048,
+		types.AlgorithmSpecRsaesOaepSha256:     types.WrappingKeySpecRsa3072,
+		types.AlgorithmSpecRsaAesKeyWrapSha1:   types.WrappingKeySpecRsa2048,
 		types.AlgorithmSpecRsaAesKeyWrapSha256: types.WrappingKeySpecRsa4096,
 	} {
 		if err := imported(mac, parameters(mac, algorithm, spec), algorithm, long, nil); err != nil {
 			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
-	computed := must(k.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: mac.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha512}))(t)
+	computed := must(k.GenerateMac(t.Context(),
+		&kms.GenerateMacInput{KeyId: mac.KeyId, Message: []byte("m"), MacAlgorithm: types.MacAlgorithmSpecHmacSha512}))(t)
 	if want := hmacSHA512(long, "m"); !hmac.Equal(computed.Mac, want) {
 		t.Error("the MAC is not that of the imported key")
 	}
@@ -510,7 +583,9 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 	noError(t, err)
 	for i, id := range []string{*key.KeyId, *key.Arn, *alias, "arn:aws:kms:us-east-1:123456789012:" + *alias} {
 		name := fmt.Sprint("uk/", i)
-		_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: aws.String("v"), KmsKeyId: &id})
+		_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: &name, SecretString: aws.String("v"), KmsKeyId: &id,
+		})
 		noError(t, err)
 		d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &name}))(t)
 		if aws.ToString(d.KmsKeyId) != *key.Arn {
@@ -526,11 +601,16 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 		t.Helper()
 		_, err := c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: id})
 		wantCode(t, err, "DecryptionFailure", "")
-		_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("w")})
+		_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+			SecretId: id, SecretString: aws.String("w"),
+		})
 		wantCode(t, err, "EncryptionFailure", "")
-		_, err = c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("uk/" + why), SecretString: aws.String("w"), KmsKeyId: key.KeyId})
+		_, err = c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: aws.String("uk/" + why), SecretString: aws.String("w"), KmsKeyId: key.KeyId,
+		})
 		wantCode(t, err, "EncryptionFailure", "")
-		batch := must(c.BatchGetSecretValue(t.Context(), &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*id}}))(t)
+		batch := must(c.BatchGetSecretValue(t.Context(),
+			&secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{*id}}))(t)
 		if len(batch.Errors) != 1 || *batch.Errors[0].ErrorCode != "DecryptionFailure" {
 			t.Errorf("%s: a batch answers %+v", why, batch.Errors)
 		}
@@ -538,7 +618,9 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 	_, err = k.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: key.KeyId})
 	noError(t, err)
 	refused("disabled")
-	_, err = k.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId, PendingWindowInDays: aws.Int32(7)})
+	_, err = k.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{
+		KeyId: key.KeyId, PendingWindowInDays: aws.Int32(7),
+	})
 	noError(t, err)
 	refused("pending")
 	_, err = k.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: key.KeyId})
@@ -549,27 +631,39 @@ func testSecretsUnderKeys(t *testing.T, c *client, k *kms.Client) {
 	if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id}); *got.SecretString != "v" {
 		t.Errorf("the value is %s: a refused put made a version", *got.SecretString)
 	}
-	hmacKey := newKey(t, k, kms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
-	_, err = c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("uk/mac"), KmsKeyId: hmacKey.KeyId})
+	hmacKey := newKey(t, k, kms.CreateKeyInput{
+		KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac,
+	})
+	_, err = c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String("uk/mac"), KmsKeyId: hmacKey.KeyId,
+	})
 	wantCode(t, err, "EncryptionFailure", "")
 }
 
 func testMoveToKey(t *testing.T, c *client, k *kms.Client) {
 	from, to := newKey(t, k, kms.CreateKeyInput{}), newKey(t, k, kms.CreateKeyInput{})
 	id := aws.String("mk/x")
-	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("0"), KmsKeyId: from.KeyId})
+	_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: id, SecretString: aws.String("0"), KmsKeyId: from.KeyId,
+	})
 	noError(t, err)
-	old := put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("mine"), VersionStages: []string{"mine"}}).VersionId
+	old := put(t, c, secretsmanager.PutSecretValueInput{
+		SecretId: id, SecretString: aws.String("mine"), VersionStages: []string{"mine"},
+	}).VersionId
 	for _, v := range []string{"1", "2"} {
 		put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: &v})
 	}
-	put(t, c, secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("3"), VersionStages: []string{"AWSPENDING"}})
+	put(t, c, secretsmanager.PutSecretValueInput{
+		SecretId: id, SecretString: aws.String("3"), VersionStages: []string{"AWSPENDING"},
+	})
 	_, err = c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: to.KeyId})
 	noError(t, err)
 	_, err = k.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: from.KeyId})
 	noError(t, err)
 	for label, want := range map[string]string{"AWSCURRENT": "2", "AWSPREVIOUS": "1", "AWSPENDING": "3"} {
-		if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: id, VersionStage: &label}); *got.SecretString != want {
+		if got := get(t, c, secretsmanager.GetSecretValueInput{
+			SecretId: id, VersionStage: &label,
+		}); *got.SecretString != want {
 			t.Errorf("%s is %s", label, *got.SecretString)
 		}
 	}
@@ -577,7 +671,9 @@ func testMoveToKey(t *testing.T, c *client, k *kms.Client) {
 	wantCode(t, err, "DecryptionFailure", "") // other versions stay under the key that they had
 	_, err = c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: from.KeyId})
 	wantCode(t, err, "EncryptionFailure", "")
-	_, err = c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: id, KmsKeyId: aws.String(""), SecretString: aws.String("4")})
+	_, err = c.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+		SecretId: id, KmsKeyId: aws.String(""), SecretString: aws.String("4"),
+	})
 	noError(t, err)
 	d := must(c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: id}))(t)
 	if d.KmsKeyId != nil {
@@ -595,7 +691,9 @@ func TestDisabledKeyIsRefusedEverywhere(t *testing.T) {
 	k := cluster.Nodes[0].KMS()
 	key := newKey(t, k, kms.CreateKeyInput{})
 	id := aws.String("secret")
-	_, err := cluster.Nodes[0].Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: id, SecretString: aws.String("v"), KmsKeyId: key.KeyId})
+	_, err := cluster.Nodes[0].Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: id, SecretString: aws.String("v"), KmsKeyId: key.KeyId,
+	})
 	noError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -624,7 +722,9 @@ func TestDisabledKeyIsRefusedEverywhere(t *testing.T) {
 			if got, _ := code(err); enabled && err != nil || !enabled && got != "DecryptionFailure" {
 				t.Fatalf("round %d at %s: the key is enabled: %v, the read answers %v", i, n.ID, enabled, err)
 			}
-			_, err = n.Client().PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: id, SecretString: aws.String("v")})
+			_, err = n.Client().PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+				SecretId: id, SecretString: aws.String("v"),
+			})
 			if got, _ := code(err); enabled && err != nil || !enabled && got != "EncryptionFailure" {
 				t.Fatalf("round %d at %s: the key is enabled: %v, the write answers %v", i, n.ID, enabled, err)
 			}

@@ -52,7 +52,8 @@ func TestOperatorCommands(t *testing.T) {
 		}
 		return nil
 	}))
-	if out, err := c.Nodes[0].Operate(t.Context(), "cluster", "remove", "nobody"); err == nil || !strings.Contains(out, "not a member") {
+	if out, err := c.Nodes[0].Operate(t.Context(), "cluster", "remove", "nobody"); err == nil ||
+		!strings.Contains(out, "not a member") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

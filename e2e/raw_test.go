@@ -22,7 +22,8 @@ func raw(t *testing.T, c *testcluster.Cluster, n *testcluster.Node, operation st
 	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	req.Header.Set("X-Amz-Target", "secretsmanager."+operation)
 	sum := sha256.Sum256(body)
-	noError(t, v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: c.Credentials.AccessKeyID, SecretAccessKey: c.Credentials.SecretAccessKey},
+	noError(t, v4.NewSigner().SignHTTP(t.Context(),
+		aws.Credentials{AccessKeyID: c.Credentials.AccessKeyID, SecretAccessKey: c.Credentials.SecretAccessKey},
 		req, hex.EncodeToString(sum[:]), "secretsmanager", testcluster.Region, time.Now()))
 	resp := must(http.DefaultClient.Do(req))(t)
 	defer resp.Body.Close()

@@ -32,7 +32,9 @@ func TestRegionFaults(t *testing.T) {
 	version := func(n int) string { return fmt.Sprintf("version-%032d", n) }
 	for i := range secrets {
 		replicated(t, r.Of(us).Nodes[0].Client(), name(i), "0", eu, ap)
-		put(t, r.Of(us).Nodes[0].Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String(name(i)), SecretString: aws.String("0"), ClientRequestToken: aws.String(version(0))})
+		put(t, r.Of(us).Nodes[0].Client(), secretsmanager.PutSecretValueInput{
+			SecretId: aws.String(name(i)), SecretString: aws.String("0"), ClientRequestToken: aws.String(version(0)),
+		})
 	}
 	for _, region := range []string{eu, ap} {
 		for i := range secrets {
@@ -46,7 +48,9 @@ func TestRegionFaults(t *testing.T) {
 		}
 	}
 	for _, n := range r.All() {
-		n.Proxy().Set(testcluster.Faults{Delay: 2 * time.Millisecond, Jitter: 10 * time.Millisecond, Reset: 0.01, Mute: 0.2, Hold: 0.02, HoldFor: time.Second})
+		n.Proxy().Set(testcluster.Faults{
+			Delay: 2 * time.Millisecond, Jitter: 10 * time.Millisecond, Reset: 0.01, Mute: 0.2, Hold: 0.02, HoldFor: time.Second,
+		})
 	}
 	loop, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -57,7 +61,10 @@ func TestRegionFaults(t *testing.T) {
 			c := r.Of(us).Nodes[0].Client(testcluster.Once)
 			for n := 1; loop.Err() == nil; n++ {
 				for loop.Err() == nil {
-					_, err := c.PutSecretValue(loop, &secretsmanager.PutSecretValueInput{SecretId: aws.String(name(i)), ClientRequestToken: aws.String(version(n)), SecretString: aws.String(strconv.Itoa(n))})
+					_, err := c.PutSecretValue(loop, &secretsmanager.PutSecretValueInput{
+						SecretId: aws.String(name(i)), ClientRequestToken: aws.String(version(n)),
+						SecretString: aws.String(strconv.Itoa(n)),
+					})
 					if err == nil {
 						last[i].Store(int64(n))
 						break
@@ -97,7 +104,9 @@ func TestRegionFaults(t *testing.T) {
 				}
 				seen[i] = current
 				views.Add(1)
-				got, err := c.GetSecretValue(loop, &secretsmanager.GetSecretValueInput{SecretId: aws.String(name(i)), VersionId: aws.String(version(current))})
+				got, err := c.GetSecretValue(loop, &secretsmanager.GetSecretValueInput{
+					SecretId: aws.String(name(i)), VersionId: aws.String(version(current)),
+				})
 				if err == nil && *got.SecretString != strconv.Itoa(current) {
 					t.Errorf("%s in %s: version %d has another value", name(i), region, current)
 				}
@@ -120,7 +129,9 @@ func TestRegionFaults(t *testing.T) {
 	for i := range secrets {
 		for _, region := range []string{eu, ap} {
 			within(t, 30*time.Second, "the replicas to converge", func() error {
-				got, err := r.Of(region).Nodes[0].Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(name(i))})
+				got, err := r.Of(region).Nodes[0].Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+					SecretId: aws.String(name(i)),
+				})
 				if err != nil {
 					return err
 				}
@@ -153,18 +164,28 @@ func TestReplicationCanary(t *testing.T) {
 	primary, replica := r.Of(us).Nodes[0], r.Of(eu).Nodes[0]
 	replicated(t, primary.Client(), "canary", plant(), eu, ap)
 	for range 30 {
-		put(t, primary.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("canary"), SecretString: aws.String(plant())})
+		put(t, primary.Client(), secretsmanager.PutSecretValueInput{
+			SecretId: aws.String("canary"), SecretString: aws.String(plant()),
+		})
 	}
-	put(t, primary.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("canary"), SecretBinary: []byte(plant())})
+	put(t, primary.Client(), secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("canary"), SecretBinary: []byte(plant()),
+	})
 	create(t, replica.Client(), "in-the-way", plant())
-	_, err := primary.Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("in-the-way"), SecretString: aws.String(plant()), AddReplicaRegions: replicaRegions(eu), ClientRequestToken: aws.String(uuid.NewString())})
+	_, err := primary.Client().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String("in-the-way"), SecretString: aws.String(plant()), AddReplicaRegions: replicaRegions(eu),
+		ClientRequestToken: aws.String(uuid.NewString()),
+	})
 	noError(t, err)
 	awaitStatus(t, primary.Client(), "in-the-way", eu, "Failed")
-	_, err = primary.Client().ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: aws.String("in-the-way"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true})
+	_, err = primary.Client().ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+		SecretId: aws.String("in-the-way"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true,
+	})
 	noError(t, err)
 	awaitStatus(t, primary.Client(), "in-the-way", eu, "InSync")
 	awaitStatus(t, primary.Client(), "canary", eu, "InSync")
-	answers := operate(t, primary, "region", "switchover", "--to", eu) + operate(t, replica, "displaced", "list") + operate(t, replica, "regions", "status")
+	answers := operate(t, primary, "region", "switchover", "--to", eu) + operate(t, replica, "displaced",
+		"list") + operate(t, replica, "regions", "status")
 	for _, n := range r.All() {
 		_, metrics, err := n.Get("/metrics")
 		noError(t, err)
@@ -227,7 +248,9 @@ func TestReplicationKey(t *testing.T) {
 	if message := awaitStatus(t, primary, "keyed", eu, "Failed"); !strings.Contains(message, "coffer regions trust") {
 		t.Errorf("the status tells %q", message)
 	}
-	if _, err := node.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("keyed")}); err == nil {
+	if _, err := node.Client().GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("keyed"),
+	}); err == nil {
 		t.Error("a region that is not trusted was sent something")
 	}
 	operate(t, r.Of(us).Nodes[0], "regions", "trust", eu)
@@ -241,12 +264,16 @@ func TestRestoredRegions(t *testing.T) {
 	r := startRegions(t, 1)
 	home, away := r.Of(us).Nodes[0], r.Of(eu).Nodes[0]
 	replicated(t, home.Client(), "restored", "1", eu)
-	snapshots := map[*testcluster.Node]string{home: filepath.Join(t.TempDir(), "home"), away: filepath.Join(t.TempDir(), "away")}
+	snapshots := map[*testcluster.Node]string{
+		home: filepath.Join(t.TempDir(), "home"), away: filepath.Join(t.TempDir(), "away"),
+	}
 	for n, path := range snapshots {
 		operate(t, n, "snapshot", "save", path)
 	}
 	for _, value := range []string{"2", "3"} {
-		put(t, home.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("restored"), SecretString: aws.String(value)})
+		put(t, home.Client(), secretsmanager.PutSecretValueInput{
+			SecretId: aws.String("restored"), SecretString: aws.String(value),
+		})
 		awaitValue(t, away.Client(), "restored", value)
 	}
 	replicated(t, home.Client(), "later", "1", eu)

@@ -104,7 +104,9 @@ func replicaRegions(regions ...string) (out []types.ReplicaRegionType) {
 
 func replicated(t *testing.T, c *client, name, value string, regions ...string) *secretsmanager.CreateSecretOutput {
 	t.Helper()
-	out, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: &value, AddReplicaRegions: replicaRegions(regions...)})
+	out, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: &name, SecretString: &value, AddReplicaRegions: replicaRegions(regions...),
+	})
 	noError(t, err)
 	for _, r := range regions {
 		awaitStatus(t, c, name, r, types.StatusTypeInSync)
@@ -117,13 +119,16 @@ func contents(t *testing.T, c *client, id string) map[string]any {
 	t.Helper()
 	d := describe(t, c, id)
 	got := map[string]any{
-		"name": *d.Name, "description": aws.ToString(d.Description), "tags": string(must(json.Marshal(d.Tags))(t)), "created": *d.CreatedDate, "changed": *d.LastChangedDate,
+		"name": *d.Name, "description": aws.ToString(d.Description), "tags": string(must(json.Marshal(d.Tags))(t)),
+		"created": *d.CreatedDate, "changed": *d.LastChangedDate,
 		"stages": d.VersionIdsToStages, "primary": aws.ToString(d.PrimaryRegion),
 	}
 	policy := must(c.GetResourcePolicy(t.Context(), &secretsmanager.GetResourcePolicyInput{SecretId: &id}))(t)
 	got["policy"] = aws.ToString(policy.ResourcePolicy)
 	versions := map[string]string{}
-	pages := secretsmanager.NewListSecretVersionIdsPaginator(c, &secretsmanager.ListSecretVersionIdsInput{SecretId: &id, IncludeDeprecated: aws.Bool(true)})
+	pages := secretsmanager.NewListSecretVersionIdsPaginator(c, &secretsmanager.ListSecretVersionIdsInput{
+		SecretId: &id, IncludeDeprecated: aws.Bool(true),
+	})
 	for pages.HasMorePages() {
 		for _, v := range must(pages.NextPage(t.Context()))(t).Versions {
 			value := get(t, c, secretsmanager.GetSecretValueInput{SecretId: &id, VersionId: v.VersionId})
@@ -156,7 +161,8 @@ func TestReplication(t *testing.T) {
 
 	t.Run("everything follows", func(t *testing.T) {
 		out, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
-			Name: s("all/of-it"), SecretString: s("one"), Description: s("words"), Tags: []types.Tag{{Key: s("k"), Value: s("v")}}, AddReplicaRegions: replicaRegions(eu, ap),
+			Name: s("all/of-it"), SecretString: s("one"), Description: s("words"),
+			Tags: []types.Tag{{Key: s("k"), Value: s("v")}}, AddReplicaRegions: replicaRegions(eu, ap),
 		})
 		noError(t, err)
 		if len(out.ReplicationStatus) != 2 || out.ReplicationStatus[0].Status != types.StatusTypeInProgress {
@@ -172,19 +178,37 @@ func TestReplication(t *testing.T) {
 		if got := describe(t, primary, "all/of-it"); *got.PrimaryRegion != us {
 			t.Errorf("the primary's region is %s", *got.PrimaryRegion)
 		}
-		second := put(t, primary, secretsmanager.PutSecretValueInput{SecretId: s("all/of-it"), SecretBinary: []byte{0, 1, 255}})
-		put(t, primary, secretsmanager.PutSecretValueInput{SecretId: s("all/of-it"), SecretString: s("pending"), VersionStages: []string{"AWSPENDING", "mine"}})
-		_, err = primary.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{SecretId: s("all/of-it"), VersionStage: s("AWSCURRENT"), RemoveFromVersionId: second.VersionId, MoveToVersionId: out.VersionId})
+		second := put(t, primary, secretsmanager.PutSecretValueInput{
+			SecretId: s("all/of-it"), SecretBinary: []byte{0, 1, 255},
+		})
+		put(t, primary, secretsmanager.PutSecretValueInput{
+			SecretId: s("all/of-it"), SecretString: s("pending"), VersionStages: []string{"AWSPENDING", "mine"},
+		})
+		_, err = primary.UpdateSecretVersionStage(t.Context(), &secretsmanager.UpdateSecretVersionStageInput{
+			SecretId: s("all/of-it"), VersionStage: s("AWSCURRENT"), RemoveFromVersionId: second.VersionId,
+			MoveToVersionId: out.VersionId,
+		})
 		noError(t, err)
-		_, err = primary.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: s("all/of-it"), Description: s("other words")})
+		_, err = primary.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+			SecretId: s("all/of-it"), Description: s("other words"),
+		})
 		noError(t, err)
-		_, err = primary.TagResource(t.Context(), &secretsmanager.TagResourceInput{SecretId: s("all/of-it"), Tags: []types.Tag{{Key: s("l"), Value: s("w")}}})
+		_, err = primary.TagResource(t.Context(), &secretsmanager.TagResourceInput{
+			SecretId: s("all/of-it"), Tags: []types.Tag{{Key: s("l"), Value: s("w")}},
+		})
 		noError(t, err)
-		_, err = primary.UntagResource(t.Context(), &secretsmanager.UntagResourceInput{SecretId: s("all/of-it"), TagKeys: []string{"k"}})
+		_, err = primary.UntagResource(t.Context(), &secretsmanager.UntagResourceInput{
+			SecretId: s("all/of-it"), TagKeys: []string{"k"},
+		})
 		noError(t, err)
-		_, err = primary.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: s("all/of-it"), ResourcePolicy: s(`{"Version":"2012-10-17","Statement":[]}`)})
+		_, err = primary.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{
+			SecretId: s("all/of-it"), ResourcePolicy: s(`{"Version":"2012-10-17","Statement":[]}`),
+		})
 		if err != nil {
-			_, err = primary.PutResourcePolicy(t.Context(), &secretsmanager.PutResourcePolicyInput{SecretId: s("all/of-it"), ResourcePolicy: s(`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"secretsmanager:DeleteSecret","Resource":"*"}]}`)})
+			_, err = primary.PutResourcePolicy(t.Context(),
+				&secretsmanager.PutResourcePolicyInput{SecretId: s("all/of-it"),
+					ResourcePolicy: s(`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*",` +
+						`"Action":"secretsmanager:DeleteSecret","Resource":"*"}]}`)})
 		}
 		noError(t, err)
 		awaitSame(t, primary, clients[eu], "all/of-it")
@@ -192,7 +216,9 @@ func TestReplication(t *testing.T) {
 	})
 
 	t.Run("a secret without a value", func(t *testing.T) {
-		_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: s("empty"), AddReplicaRegions: replicaRegions(eu)})
+		_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: s("empty"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
 		awaitStatus(t, primary, "empty", eu, types.StatusTypeInSync)
 		_, err = replica.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: s("empty")})
@@ -204,9 +230,13 @@ func TestReplication(t *testing.T) {
 	t.Run("many versions", func(t *testing.T) {
 		create(t, primary, "many", "0")
 		for i := range 30 {
-			put(t, primary, secretsmanager.PutSecretValueInput{SecretId: s("many"), SecretString: s(fmt.Sprint(i) + strings.Repeat("x", 60_000))})
+			put(t, primary, secretsmanager.PutSecretValueInput{
+				SecretId: s("many"), SecretString: s(fmt.Sprint(i) + strings.Repeat("x", 60_000)),
+			})
 		}
-		_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("many"), AddReplicaRegions: replicaRegions(eu)})
+		_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("many"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
 		awaitStatus(t, primary, "many", eu, types.StatusTypeInSync)
 		awaitSame(t, primary, replica, "many")
@@ -224,7 +254,9 @@ func TestReplication(t *testing.T) {
 				return err
 			},
 			"PutSecretValue again": func() error {
-				_, err := c.PutSecretValue(at, &secretsmanager.PutSecretValueInput{SecretId: id, SecretString: s("v"), ClientRequestToken: version})
+				_, err := c.PutSecretValue(at, &secretsmanager.PutSecretValueInput{
+					SecretId: id, SecretString: s("v"), ClientRequestToken: version,
+				})
 				return err
 			},
 			"UpdateSecret value": func() error {
@@ -232,15 +264,21 @@ func TestReplication(t *testing.T) {
 				return err
 			},
 			"UpdateSecret description": func() error {
-				_, err := c.UpdateSecret(at, &secretsmanager.UpdateSecretInput{SecretId: id, Description: s("w"), KmsKeyId: s("alias/aws/secretsmanager")})
+				_, err := c.UpdateSecret(at, &secretsmanager.UpdateSecretInput{
+					SecretId: id, Description: s("w"), KmsKeyId: s("alias/aws/secretsmanager"),
+				})
 				return err
 			},
 			"UpdateSecretVersionStage": func() error {
-				_, err := c.UpdateSecretVersionStage(at, &secretsmanager.UpdateSecretVersionStageInput{SecretId: id, VersionStage: s("x"), MoveToVersionId: version})
+				_, err := c.UpdateSecretVersionStage(at, &secretsmanager.UpdateSecretVersionStageInput{
+					SecretId: id, VersionStage: s("x"), MoveToVersionId: version,
+				})
 				return err
 			},
 			"TagResource": func() error {
-				_, err := c.TagResource(at, &secretsmanager.TagResourceInput{SecretId: id, Tags: []types.Tag{{Key: s("a"), Value: s("b")}}})
+				_, err := c.TagResource(at, &secretsmanager.TagResourceInput{
+					SecretId: id, Tags: []types.Tag{{Key: s("a"), Value: s("b")}},
+				})
 				return err
 			},
 			"UntagResource": func() error {
@@ -248,7 +286,11 @@ func TestReplication(t *testing.T) {
 				return err
 			},
 			"PutResourcePolicy": func() error {
-				_, err := c.PutResourcePolicy(at, &secretsmanager.PutResourcePolicyInput{SecretId: id, ResourcePolicy: s(`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}]}`)})
+				_, err := c.PutResourcePolicy(at, &secretsmanager.PutResourcePolicyInput{
+					SecretId: id,
+					ResourcePolicy: s(
+						`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}]}`),
+				})
 				return err
 			},
 			"DeleteResourcePolicy": func() error {
@@ -260,7 +302,9 @@ func TestReplication(t *testing.T) {
 				return err
 			},
 			"DeleteSecret forced": func() error {
-				_, err := c.DeleteSecret(at, &secretsmanager.DeleteSecretInput{SecretId: id, ForceDeleteWithoutRecovery: aws.Bool(true)})
+				_, err := c.DeleteSecret(at, &secretsmanager.DeleteSecretInput{
+					SecretId: id, ForceDeleteWithoutRecovery: aws.Bool(true),
+				})
 				return err
 			},
 			"RestoreSecret": func() error {
@@ -268,16 +312,21 @@ func TestReplication(t *testing.T) {
 				return err
 			},
 			"ReplicateSecretToRegions": func() error {
-				_, err := c.ReplicateSecretToRegions(at, &secretsmanager.ReplicateSecretToRegionsInput{SecretId: id, AddReplicaRegions: replicaRegions(ap)})
+				_, err := c.ReplicateSecretToRegions(at, &secretsmanager.ReplicateSecretToRegionsInput{
+					SecretId: id, AddReplicaRegions: replicaRegions(ap),
+				})
 				return err
 			},
 			"RemoveRegionsFromReplication": func() error {
-				_, err := c.RemoveRegionsFromReplication(at, &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: id, RemoveReplicaRegions: []string{us}})
+				_, err := c.RemoveRegionsFromReplication(at, &secretsmanager.RemoveRegionsFromReplicationInput{
+					SecretId: id, RemoveReplicaRegions: []string{us},
+				})
 				return err
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				wantCode(t, write(), "InvalidRequestException", "Operation not permitted on a replica secret. Call must be made in primary secret's region.")
+				wantCode(t, write(), "InvalidRequestException",
+					"Operation not permitted on a replica secret. Call must be made in primary secret's region.")
 			})
 		}
 		if diff := cmp.Diff(before, contents(t, replica, *id)); diff != "" {
@@ -292,12 +341,18 @@ func TestReplication(t *testing.T) {
 	t.Run("regions that can't be replicated to", func(t *testing.T) {
 		create(t, primary, "nowhere", "v")
 		for _, region := range []string{us, "mars-north-1"} {
-			_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("nowhere"), AddReplicaRegions: replicaRegions(eu, region)})
+			_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+				SecretId: s("nowhere"), AddReplicaRegions: replicaRegions(eu, region),
+			})
 			wantCode(t, err, "InvalidParameterException", "Invalid replica region.")
 		}
-		_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("nowhere"), AddReplicaRegions: replicaRegions("Not a region")})
+		_, err := primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("nowhere"), AddReplicaRegions: replicaRegions("Not a region"),
+		})
 		wantCode(t, err, "ValidationException", "addReplicaRegions")
-		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: s("nowhere"), RemoveReplicaRegions: []string{eu}})
+		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{
+			SecretId: s("nowhere"), RemoveReplicaRegions: []string{eu},
+		})
 		wantCode(t, err, "InvalidParameterException", "not replicated")
 		if got := describe(t, primary, "nowhere"); got.ReplicationStatus != nil || got.PrimaryRegion != nil {
 			t.Error("a refused request changed the secret")
@@ -310,7 +365,8 @@ func TestReplication(t *testing.T) {
 		create(t, primary, "listed/alone", "v")
 		for region, want := range map[string]string{us: "listed/ours", eu: "listed/theirs"} {
 			got := must(primary.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{
-				{Key: types.FilterNameStringTypeName, Values: []string{"listed/"}}, {Key: types.FilterNameStringTypePrimaryRegion, Values: []string{region}},
+				{Key: types.FilterNameStringTypeName, Values: []string{"listed/"}},
+				{Key: types.FilterNameStringTypePrimaryRegion, Values: []string{region}},
 			}}))(t)
 			if len(got.SecretList) != 1 || *got.SecretList[0].Name != want || *got.SecretList[0].PrimaryRegion != region {
 				t.Errorf("primary-region %s lists %v", region, got.SecretList)
@@ -322,7 +378,8 @@ func TestReplication(t *testing.T) {
 		keys := r.Of(eu).Nodes[0].KMS()
 		first, second := newKey(t, keys, kms.CreateKeyInput{}), newKey(t, keys, kms.CreateKeyInput{})
 		_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
-			Name: s("keyed"), SecretString: s("v"), AddReplicaRegions: []types.ReplicaRegionType{{Region: s(eu), KmsKeyId: first.Arn}},
+			Name: s("keyed"), SecretString: s("v"),
+			AddReplicaRegions: []types.ReplicaRegionType{{Region: s(eu), KmsKeyId: first.Arn}},
 		})
 		noError(t, err)
 		awaitStatus(t, primary, "keyed", eu, types.StatusTypeInSync)
@@ -332,7 +389,9 @@ func TestReplication(t *testing.T) {
 		if got := describe(t, primary, "keyed"); got.KmsKeyId != nil || *got.ReplicationStatus[0].KmsKeyId != *first.Arn {
 			t.Errorf("the primary tells %v", got.ReplicationStatus[0].KmsKeyId)
 		}
-		_, err = replica.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{SecretId: s("keyed"), KmsKeyId: second.KeyId})
+		_, err = replica.UpdateSecret(t.Context(), &secretsmanager.UpdateSecretInput{
+			SecretId: s("keyed"), KmsKeyId: second.KeyId,
+		})
 		noError(t, err)
 		_, err = keys.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: first.KeyId})
 		noError(t, err)
@@ -359,10 +418,12 @@ func TestReplication(t *testing.T) {
 
 		t.Log("a key that is not there")
 		_, err = primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
-			Name: s("keyless"), SecretString: s("v"), AddReplicaRegions: []types.ReplicaRegionType{{Region: s(eu), KmsKeyId: s("alias/later")}},
+			Name: s("keyless"), SecretString: s("v"),
+			AddReplicaRegions: []types.ReplicaRegionType{{Region: s(eu), KmsKeyId: s("alias/later")}},
 		})
 		noError(t, err)
-		if message := awaitStatus(t, primary, "keyless", eu, types.StatusTypeFailed); !strings.Contains(message, "alias/later") {
+		if message := awaitStatus(t, primary, "keyless", eu, types.StatusTypeFailed); !strings.Contains(message,
+			"alias/later") {
 			t.Errorf("the status tells %q", message)
 		}
 		_, err = keys.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: s("alias/later"), TargetKeyId: second.KeyId})
@@ -374,15 +435,20 @@ func TestReplication(t *testing.T) {
 		own := create(t, replica, "taken", "mine")
 		put(t, replica, secretsmanager.PutSecretValueInput{SecretId: s("taken"), SecretString: s("mine too")})
 		before := contents(t, replica, "taken")
-		_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: s("taken"), SecretString: s("theirs"), AddReplicaRegions: replicaRegions(eu)})
+		_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: s("taken"), SecretString: s("theirs"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
-		if message := awaitStatus(t, primary, "taken", eu, types.StatusTypeFailed); !strings.HasPrefix(message, "Secret with this name already exists in this region") {
+		if message := awaitStatus(t, primary, "taken", eu, types.StatusTypeFailed); !strings.HasPrefix(message,
+			"Secret with this name already exists in this region") {
 			t.Errorf("the status tells %q", message)
 		}
 		if diff := cmp.Diff(before, contents(t, replica, "taken")); diff != "" {
 			t.Errorf("the local secret changed: %s", diff)
 		}
-		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("taken"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true})
+		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("taken"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true,
+		})
 		noError(t, err)
 		awaitStatus(t, primary, "taken", eu, types.StatusTypeInSync)
 		awaitValue(t, replica, "taken", "theirs")
@@ -391,17 +457,25 @@ func TestReplication(t *testing.T) {
 
 		list := operate(t, r.Of(eu).Nodes[0], "displaced", "list")
 		id := strings.Fields(lineWith(list, "taken"))[0]
-		if got := must(replica.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{Filters: []types.Filter{{Key: types.FilterNameStringTypeAll, Values: []string{"taken"}}}}))(t); len(got.SecretList) != 1 {
+		if got := must(replica.ListSecrets(t.Context(),
+			&secretsmanager.ListSecretsInput{
+				Filters: []types.Filter{{Key: types.FilterNameStringTypeAll, Values: []string{"taken"}}},
+			}))(t); len(got.SecretList) != 1 {
 			t.Errorf("the displaced secret is listed: %v", got.SecretList)
 		}
-		if out, err := r.Of(eu).Nodes[0].Operate(t.Context(), "displaced", "restore", id); err == nil || !strings.Contains(out, "already exists") {
+		if out, err := r.Of(eu).Nodes[0].Operate(t.Context(), "displaced", "restore", id); err == nil ||
+			!strings.Contains(out, "already exists") {
 			t.Errorf("restored over the replica: %s", out)
 		}
 		operate(t, r.Of(eu).Nodes[0], "displaced", "restore", id, "--name", "taken/before")
-		if got := get(t, replica, secretsmanager.GetSecretValueInput{SecretId: s("taken/before"), VersionStage: s("AWSPREVIOUS")}); *got.SecretString != "mine" {
+		if got := get(t, replica, secretsmanager.GetSecretValueInput{
+			SecretId: s("taken/before"), VersionStage: s("AWSPREVIOUS"),
+		}); *got.SecretString != "mine" {
 			t.Error("the copy has another previous value")
 		}
-		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: s("taken"), RemoveReplicaRegions: []string{eu}})
+		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{
+			SecretId: s("taken"), RemoveReplicaRegions: []string{eu},
+		})
 		noError(t, err)
 		awaitGone(t, replica, "taken")
 		operate(t, r.Of(eu).Nodes[0], "displaced", "restore", id)
@@ -415,7 +489,9 @@ func TestReplication(t *testing.T) {
 
 	t.Run("overwriting what must not be", func(t *testing.T) {
 		force := func(name string) string {
-			_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: s("v"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true})
+			_, err := primary.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+				Name: &name, SecretString: s("v"), AddReplicaRegions: replicaRegions(eu), ForceOverwriteReplicaSecret: true,
+			})
 			noError(t, err)
 			return awaitStatus(t, primary, name, eu, types.StatusTypeFailed)
 		}
@@ -432,32 +508,44 @@ func TestReplication(t *testing.T) {
 
 	t.Run("deleting", func(t *testing.T) {
 		replicated(t, primary, "deleted", "v", eu, ap)
-		for _, in := range []*secretsmanager.DeleteSecretInput{{SecretId: s("deleted")}, {SecretId: s("deleted"), ForceDeleteWithoutRecovery: aws.Bool(true)}} {
+		for _, in := range []*secretsmanager.DeleteSecretInput{
+			{SecretId: s("deleted")}, {SecretId: s("deleted"), ForceDeleteWithoutRecovery: aws.Bool(true)},
+		} {
 			_, err := primary.DeleteSecret(t.Context(), in)
 			wantCode(t, err, "InvalidRequestException", "RemoveRegionsFromReplication")
 		}
-		out, err := primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: s("deleted"), RemoveReplicaRegions: []string{eu}})
+		out, err := primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{
+			SecretId: s("deleted"), RemoveReplicaRegions: []string{eu},
+		})
 		noError(t, err)
 		if len(out.ReplicationStatus) != 1 || *out.ReplicationStatus[0].Region != ap {
 			t.Errorf("the answer has %v", out.ReplicationStatus)
 		}
 		awaitGone(t, replica, "deleted")
-		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{SecretId: s("deleted"), RemoveReplicaRegions: []string{ap}})
+		_, err = primary.RemoveRegionsFromReplication(t.Context(), &secretsmanager.RemoveRegionsFromReplicationInput{
+			SecretId: s("deleted"), RemoveReplicaRegions: []string{ap},
+		})
 		noError(t, err)
 		_, err = primary.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: s("deleted")})
 		noError(t, err)
-		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("deleted"), AddReplicaRegions: replicaRegions(eu)})
+		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("deleted"), AddReplicaRegions: replicaRegions(eu),
+		})
 		wantCode(t, err, "InvalidRequestException", "marked for deletion")
 		_, err = primary.RestoreSecret(t.Context(), &secretsmanager.RestoreSecretInput{SecretId: s("deleted")})
 		noError(t, err)
-		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("deleted"), AddReplicaRegions: replicaRegions(eu)})
+		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("deleted"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
 		awaitValue(t, replica, "deleted", "v")
 	})
 
 	t.Run("promoting", func(t *testing.T) {
 		replicated(t, primary, "promoted", "v", eu)
-		out, err := replica.StopReplicationToReplica(t.Context(), &secretsmanager.StopReplicationToReplicaInput{SecretId: s("promoted")})
+		out, err := replica.StopReplicationToReplica(t.Context(), &secretsmanager.StopReplicationToReplicaInput{
+			SecretId: s("promoted"),
+		})
 		noError(t, err)
 		if got := describe(t, replica, "promoted"); *got.ARN != *out.ARN || got.PrimaryRegion != nil {
 			t.Errorf("the promoted secret's primary is in %v", got.PrimaryRegion)
@@ -473,10 +561,14 @@ func TestReplication(t *testing.T) {
 		if got := get(t, replica, secretsmanager.GetSecretValueInput{SecretId: s("promoted")}); *got.SecretString != "ours" {
 			t.Error("the old primary changed a promoted secret")
 		}
-		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{SecretId: s("promoted"), AddReplicaRegions: replicaRegions(eu)})
+		_, err = primary.ReplicateSecretToRegions(t.Context(), &secretsmanager.ReplicateSecretToRegionsInput{
+			SecretId: s("promoted"), AddReplicaRegions: replicaRegions(eu),
+		})
 		noError(t, err)
 		awaitStatus(t, primary, "promoted", eu, types.StatusTypeFailed)
-		_, err = replica.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{SecretId: s("promoted"), ForceDeleteWithoutRecovery: aws.Bool(true)})
+		_, err = replica.DeleteSecret(t.Context(), &secretsmanager.DeleteSecretInput{
+			SecretId: s("promoted"), ForceDeleteWithoutRecovery: aws.Bool(true),
+		})
 		noError(t, err)
 		awaitStatus(t, primary, "promoted", eu, types.StatusTypeInSync)
 		awaitValue(t, replica, "promoted", "theirs")
@@ -496,11 +588,15 @@ func TestReplication(t *testing.T) {
 	t.Run("a change can be followed", func(t *testing.T) {
 		replicated(t, primary, "followed", "v", eu)
 		id := ""
-		put(t, primary, secretsmanager.PutSecretValueInput{SecretId: s("followed"), SecretString: s("w"), ClientRequestToken: s(uuid.NewString())})
+		put(t, primary, secretsmanager.PutSecretValueInput{
+			SecretId: s("followed"), SecretString: s("w"), ClientRequestToken: s(uuid.NewString()),
+		})
 		awaitStatus(t, primary, "followed", eu, types.StatusTypeInSync)
 		within(t, 10*time.Second, "the log", func() error {
 			id = logValue(t, r.Of(us).Nodes[0], `"operation":"PutSecretValue"`, "request_id")
-			for n, msg := range map[*testcluster.Node]string{r.Of(us).Nodes[0]: `"msg":"replicated"`, r.Of(eu).Nodes[0]: `"msg":"received"`} {
+			for n, msg := range map[*testcluster.Node]string{
+				r.Of(us).Nodes[0]: `"msg":"replicated"`, r.Of(eu).Nodes[0]: `"msg":"received"`,
+			} {
 				if !logHas(t, n, msg, id) {
 					return fmt.Errorf("%s has no line with %s and %s", n.Log, msg, id)
 				}
@@ -517,7 +613,8 @@ func TestReplication(t *testing.T) {
 		if !strings.Contains(message, "since 20") || !strings.Contains(message, "don't answer") {
 			t.Errorf("the status tells %q", message)
 		}
-		if status := operate(t, r.Of(us).Nodes[0], "regions", "status"); !strings.Contains(lineWith(status, eu), "down since") {
+		if status := operate(t, r.Of(us).Nodes[0], "regions", "status"); !strings.Contains(lineWith(status, eu),
+			"down since") {
 			t.Errorf("regions status tells:\n%s", status)
 		}
 		noError(t, r.Of(eu).Nodes[0].Start())
@@ -527,7 +624,8 @@ func TestReplication(t *testing.T) {
 	})
 
 	for _, c := range r.Clusters {
-		if repairs, err := c.Nodes[0].Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", eu)); err == nil && repairs != "0" {
+		if repairs, err := c.Nodes[0].Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", eu)); err == nil &&
+			repairs != "0" {
 			t.Errorf("%s repaired %s replicas", c.Region, repairs)
 		}
 	}

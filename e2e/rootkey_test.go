@@ -65,7 +65,9 @@ func TestRootKeyRotation(t *testing.T) {
 	k := cluster.BalancedKMS()
 	key := newKey(t, k, kms.CreateKeyInput{})
 	sealed := must(k.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")}))(t).CiphertextBlob
-	_, err := cluster.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretString: aws.String("v"), KmsKeyId: key.KeyId})
+	_, err := cluster.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String("s"), SecretString: aws.String("v"), KmsKeyId: key.KeyId,
+	})
 	noError(t, err)
 	down := cluster.Nodes[2]
 	down.Stop()
@@ -83,7 +85,9 @@ func TestRootKeyRotation(t *testing.T) {
 				var err error
 				switch j % 4 {
 				case 0:
-					_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String("s"), SecretString: aws.String("v")})
+					_, err = c.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+						SecretId: aws.String("s"), SecretString: aws.String("v"),
+					})
 				case 1:
 					_, err = c.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
 				case 2:
@@ -111,7 +115,8 @@ func TestRootKeyRotation(t *testing.T) {
 	}
 	more()
 	second := newRootKey(t)
-	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "file:"+second); !strings.Contains(out, "without it: "+down.ID) {
+	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "file:"+second); !strings.Contains(out,
+		"without it: "+down.ID) {
 		t.Errorf("the rotation says %q", out)
 	}
 	more()
@@ -124,10 +129,13 @@ func TestRootKeyRotation(t *testing.T) {
 	ready(t, down)
 	reads := func(n *testcluster.Node) {
 		t.Helper()
-		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")}); *got.SecretString != "v" {
+		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+			SecretId: aws.String("s"),
+		}); *got.SecretString != "v" {
 			t.Errorf("%s reads %q", n.ID, *got.SecretString)
 		}
-		if got := must(n.KMS().Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed}))(t); string(got.Plaintext) != "x" {
+		if got := must(n.KMS().Decrypt(t.Context(),
+			&kms.DecryptInput{CiphertextBlob: sealed}))(t); string(got.Plaintext) != "x" {
 			t.Errorf("%s decrypts to %q", n.ID, got.Plaintext)
 		}
 	}
@@ -157,7 +165,8 @@ func TestRootKeyRotation(t *testing.T) {
 		t.Fatalf("a rotation to what %s can't reach: %v, %s", down.ID, err, out)
 	}
 	reads(down)
-	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "env:THIRD_KEY", "--force"); !strings.Contains(out, "without it: "+down.ID) {
+	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "env:THIRD_KEY",
+		"--force"); !strings.Contains(out, "without it: "+down.ID) {
 		t.Errorf("the forced rotation says %q", out)
 	}
 	notReady(t, down, "sealed")
@@ -175,7 +184,9 @@ func TestRewrapAfterRotation(t *testing.T) {
 	k, c := cluster.BalancedKMS(), cluster.Balanced()
 	key := newKey(t, k, kms.CreateKeyInput{})
 	for i := range 30 {
-		_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String(fmt.Sprint("s", i)), SecretString: aws.String(fmt.Sprint(i)), KmsKeyId: key.KeyId})
+		_, err := c.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: aws.String(fmt.Sprint("s", i)), SecretString: aws.String(fmt.Sprint(i)), KmsKeyId: key.KeyId,
+		})
 		noError(t, err)
 	}
 	_, err := k.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: key.KeyId})
@@ -187,7 +198,8 @@ func TestRewrapAfterRotation(t *testing.T) {
 		t.Errorf("before: %s", got)
 	}
 	for _, rewrapped := range []string{"30", "0"} { // the second time there is nothing left to do
-		if out := operate(t, cluster.Nodes[2], "keys", "rewrap"); out != "30 versions looked at, "+rewrapped+" rewrapped, 0 under keys that can't be used now\n" {
+		if out := operate(t, cluster.Nodes[2], "keys", "rewrap"); out != "30 versions looked at, "+rewrapped+
+			" rewrapped, 0 under keys that can't be used now\n" {
 			t.Errorf("rewrapped: %s", out)
 		}
 		if got := status(); !strings.Contains(got, *key.KeyId+" Enabled 1 (current) 30") || strings.Contains(got, " 0 30") {
@@ -195,7 +207,9 @@ func TestRewrapAfterRotation(t *testing.T) {
 		}
 	}
 	for i := range 30 {
-		if got := get(t, c, secretsmanager.GetSecretValueInput{SecretId: aws.String(fmt.Sprint("s", i))}); *got.SecretString != fmt.Sprint(i) {
+		if got := get(t, c, secretsmanager.GetSecretValueInput{
+			SecretId: aws.String(fmt.Sprint("s", i)),
+		}); *got.SecretString != fmt.Sprint(i) {
 			t.Errorf("s%d is %q", i, *got.SecretString)
 		}
 	}
@@ -205,7 +219,8 @@ func TestRewrapAfterRotation(t *testing.T) {
 func TestShares(t *testing.T) {
 	cluster := newCluster(t, 3)
 	path := filepath.Join(t.TempDir(), "shares")
-	out, err := exec.CommandContext(t.Context(), cluster.Binary, "keygen", "root-key-shares", "--shares", "4", "--threshold", "3", "--out", path).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), cluster.Binary, "keygen", "root-key-shares", "--shares", "4",
+		"--threshold", "3", "--out", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -229,7 +244,8 @@ func TestShares(t *testing.T) {
 		}
 		return said
 	}
-	if out, err := cluster.Nodes[0].OperateWith(ctx(t, time.Minute), strings.Replace(shares[0], "1", "2", 3)+"\n", "unseal"); err == nil {
+	if out, err := cluster.Nodes[0].OperateWith(ctx(t, time.Minute), strings.Replace(shares[0], "1", "2", 3)+"\n",
+		"unseal"); err == nil {
 		t.Errorf("a share with a typing error was taken: %s", out)
 	}
 	if said := unseal(cluster.Nodes[0], shares[0], shares[0], shares[1]); !strings.Contains(said, "2 of 3 shares") {
@@ -250,14 +266,18 @@ func TestShares(t *testing.T) {
 	n.Kill()
 	noError(t, n.Start())
 	notReady(t, n, "sealed")
-	_, err = n.Client(testcluster.Once).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
+	_, err = n.Client(testcluster.Once).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("s"),
+	})
 	wantCode(t, err, "ServiceUnavailableException", "sealed")
 	_, err = n.KMS().ListKeys(t.Context(), &kms.ListKeysInput{}, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	wantCode(t, err, "ServiceUnavailableException", "sealed")
 	_, err = n.Client(testcluster.Once).GetRandomPassword(t.Context(), &secretsmanager.GetRandomPasswordInput{})
 	wantCode(t, err, "ServiceUnavailableException", "sealed")
 	cluster.Nodes[2].Kill() // the sealed node is needed for a majority
-	put(t, cluster.Nodes[0].Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("s"), SecretString: aws.String("w")})
+	put(t, cluster.Nodes[0].Client(), secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("s"), SecretString: aws.String("w"),
+	})
 	if said := unseal(n, shares[0], shares[1], shares[2]); !strings.Contains(said, "is unsealed") {
 		t.Errorf("the third share: %s", said)
 	}
@@ -272,14 +292,19 @@ func TestShares(t *testing.T) {
 func TestRootKeyInAnotherRegion(t *testing.T) {
 	keeper := startCluster(t, 1)
 	key := newKey(t, keeper.Nodes[0].KMS(), kms.CreateKeyInput{})
-	_, err := keeper.Nodes[0].KMS().CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/root"), TargetKeyId: key.KeyId})
+	_, err := keeper.Nodes[0].KMS().CreateAlias(t.Context(), &kms.CreateAliasInput{
+		AliasName: aws.String("alias/root"), TargetKeyId: key.KeyId,
+	})
 	noError(t, err)
 	credentials := filepath.Join(t.TempDir(), "credentials")
-	noError(t, os.WriteFile(credentials, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keeper.Credentials.AccessKeyID, keeper.Credentials.SecretAccessKey), 0o600))
+	noError(t, os.WriteFile(credentials, fmt.Appendf(nil,
+		"[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
+		keeper.Credentials.AccessKeyID, keeper.Credentials.SecretAccessKey), 0o600))
 
 	cluster := newCluster(t, 3)
 	for _, n := range cluster.Nodes {
-		n.UseRootKey("awskms:alias/root?region=us-east-1&endpoint=" + keeper.Nodes[0].Endpoint + "&credentials=" + credentials)
+		n.UseRootKey("awskms:alias/root?region=us-east-1&endpoint=" + keeper.Nodes[0].Endpoint + "&credentials=" +
+			credentials)
 	}
 	noError(t, cluster.Start(ctx(t, time.Minute)))
 	create(t, cluster.Balanced(), "s", "v")
@@ -288,7 +313,8 @@ func TestRootKeyInAnotherRegion(t *testing.T) {
 	n.Kill()
 	noError(t, n.Start())
 	notReady(t, n, "sealed: the root key awskms:alias/root can't be reached")
-	get(t, cluster.Nodes[1].Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")}) // what is unwrapped stays
+	// what is unwrapped stays
+	get(t, cluster.Nodes[1].Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
 	noError(t, keeper.Nodes[0].Start())
 	ready(t, n)
 	get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
@@ -332,10 +358,15 @@ func softHSM(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "softhsm2.conf")
-	noError(t, errors.Join(os.Mkdir(filepath.Join(dir, "tokens"), 0o700), os.WriteFile(config, []byte("directories.tokendir = "+dir+"/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600)))
+	noError(t, errors.Join(os.Mkdir(filepath.Join(dir, "tokens"), 0o700),
+		os.WriteFile(config, []byte("directories.tokendir = "+dir+"/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"),
+			0o600)))
 	t.Setenv("SOFTHSM2_CONF", config)
 	module := ""
-	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so"} {
+	for _, path := range []string{
+		"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+		"/usr/lib64/softhsm/libsofthsm2.so",
+	} {
 		if _, err := os.Stat(path); err == nil {
 			module = path
 			break
@@ -346,7 +377,10 @@ func softHSM(t *testing.T) string {
 	}
 	for _, args := range [][]string{
 		{"softhsm2-util", "--init-token", "--free", "--label", "coffer", "--so-pin", "5678", "--pin", "1234"},
-		{"pkcs11-tool", "--module", module, "--token-label", "coffer", "--login", "--pin", "1234", "--keygen", "--key-type", "AES:32", "--label", "root", "--sensitive"},
+		{
+			"pkcs11-tool", "--module", module, "--token-label", "coffer", "--login", "--pin", "1234", "--keygen", "--key-type",
+			"AES:32", "--label", "root", "--sensitive",
+		},
 	} {
 		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", args[0], err, out)

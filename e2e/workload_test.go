@@ -113,17 +113,23 @@ func (w *workload) outcome(err error) history.Output {
 }
 
 func (w *workload) put(c *client, name, version string) history.Output {
-	_, err := c.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{SecretId: &name, ClientRequestToken: &version, SecretString: aws.String(value(version))})
+	_, err := c.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{
+		SecretId: &name, ClientRequestToken: &version, SecretString: aws.String(value(version)),
+	})
 	return w.outcome(err)
 }
 
 func (w *workload) move(c *client, in history.Input) history.Output {
-	_, err := c.UpdateSecretVersionStage(context.Background(), &secretsmanager.UpdateSecretVersionStageInput{SecretId: &in.Secret, VersionStage: &in.Label, RemoveFromVersionId: &in.From, MoveToVersionId: &in.To})
+	_, err := c.UpdateSecretVersionStage(context.Background(), &secretsmanager.UpdateSecretVersionStageInput{
+		SecretId: &in.Secret, VersionStage: &in.Label, RemoveFromVersionId: &in.From, MoveToVersionId: &in.To,
+	})
 	return w.outcome(err)
 }
 
 func (w *workload) get(c *client, name, label string) history.Output {
-	got, err := c.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{SecretId: &name, VersionStage: &label})
+	got, err := c.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{
+		SecretId: &name, VersionStage: &label,
+	})
 	var none *types.ResourceNotFoundException
 	if errors.As(err, &none) {
 		return history.Output{}

@@ -42,7 +42,10 @@ type Agent struct {
 
 // New makes an agent.
 func New(base *serving.Base, secrets *sm.Service, log *slog.Logger, registry prometheus.Registerer) *Agent {
-	a := &Agent{base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{}, atOnce: batchMessages}
+	a := &Agent{
+		base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{},
+		atOnce: batchMessages,
+	}
 	a.metrics = newMetrics(a, registry)
 	return a
 }

@@ -25,12 +25,13 @@ const (
 
 // How long things take at most, and how often they are done.
 const (
-	callTimeout    = 10 * time.Second
-	helloTimeout   = 3 * time.Second
-	helloInterval  = 5 * time.Second
-	gatherTime     = 3 * time.Millisecond // while a batch is under way, the next one gathers: its cost is shared by more changes
-	walkInterval   = 2 * time.Second      // looks for entries that nobody noticed, or whose next attempt is due
-	downAfter      = 10 * time.Second     // from then on an unreachable region's links are Failed
+	callTimeout   = 10 * time.Second
+	helloTimeout  = 3 * time.Second
+	helloInterval = 5 * time.Second
+	// while a batch is under way, the next one gathers: its cost is shared by more changes
+	gatherTime     = 3 * time.Millisecond
+	walkInterval   = 2 * time.Second  // looks for entries that nobody noticed, or whose next attempt is due
+	downAfter      = 10 * time.Second // from then on an unreachable region's links are Failed
 	regionBackoff  = 100 * time.Millisecond
 	regionMaxWait  = 3 * time.Second
 	refusalBackoff = 500 * time.Millisecond
@@ -336,14 +337,17 @@ func (c *courier) record(ctx context.Context, change func(*fsm.Peer)) {
 	if p.Down == before.Down && p.KeyID == before.KeyID && p.Epoch == before.Epoch {
 		return
 	}
-	command := &fsm.SetPeer{Region: c.region, At: c.a.base.Millis(), KeyID: p.KeyID, Public: p.Public, Epoch: p.Epoch, Down: p.Down, Why: p.Why}
+	command := &fsm.SetPeer{
+		Region: c.region, At: c.a.base.Millis(), KeyID: p.KeyID, Public: p.Public, Epoch: p.Epoch, Down: p.Down, Why: p.Why,
+	}
 	if _, err := c.a.base.Propose(ctx, command); err != nil {
 		c.log.Debug("what is known of the region could not be recorded", "error", err)
 	}
 }
 
 // errNotTrusted says that a region has another key than before and can't prove that it is still itself.
-var errNotTrusted = errors.New("it has another replication key than before, and does not prove that it had the old one: if it was formed anew, accept it with `coffer regions trust`")
+var errNotTrusted = errors.New("it has another replication key than before, and does not prove that it had the old " +
+	"one: if it was formed anew, accept it with `coffer regions trust`")
 
 // greet asks the region for its public key and epoch, and tells it how much waits here.
 func (c *courier) greet(ctx context.Context) error {

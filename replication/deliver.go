@@ -128,7 +128,10 @@ func (c *courier) send(ctx context.Context, parcels []*parcel, epoch int64) bool
 		if p.notice != nil {
 			messages[i] = content{message{Kind: noticeMessage, Link: p.notice.Link, Request: p.notice.Request}, p.notice}
 		} else {
-			messages[i] = content{message{Kind: stateMessage, Link: p.export.Link, Revision: p.export.Revision, Request: p.export.Lag.Request}, p.export.State}
+			messages[i] = content{
+				message{Kind: stateMessage, Link: p.export.Link, Revision: p.export.Revision, Request: p.export.Lag.Request},
+				p.export.State,
+			}
 		}
 	}
 	got, err := c.call(ctx, messages, epoch)
@@ -168,7 +171,8 @@ func (c *courier) sendRest(ctx context.Context, e *sm.Export, epoch int64) (*res
 			return &result{Refused: secret.KindIncomplete, Why: err.Error()}, nil
 		}
 		part.Total = e.State.Total
-		got, err := c.call(ctx, []content{{message{Kind: versionsMessage, Link: e.Link, Revision: e.Revision, Request: e.Lag.Request}, part}}, epoch)
+		got, err := c.call(ctx,
+			[]content{{message{Kind: versionsMessage, Link: e.Link, Revision: e.Revision, Request: e.Lag.Request}, part}}, epoch)
 		if err != nil || part.Last || got[0].Refused != "" || got[0].Unavailable {
 			if err != nil {
 				return nil, err

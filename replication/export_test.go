@@ -74,7 +74,8 @@ var Paths = []string{helloPath, sendPath, comparePath}
 
 // Bring carries out a message that was opened.
 func (a *Agent) Bring(ctx context.Context, source string, k byte, link string, revision uint64, content []byte) {
-	a.bring(ctx, fsm.Sender{Region: source, Epoch: 1, Term: 1}, &message{Kind: kind(k), Link: link, Revision: revision}, content)
+	a.bring(ctx, fsm.Sender{Region: source, Epoch: 1, Term: 1}, &message{Kind: kind(k), Link: link, Revision: revision},
+		content)
 }
 
 // Answer answers a question of another region as its peer port does, from bytes to bytes.
@@ -90,7 +91,8 @@ func (a *Agent) Answer(ctx context.Context, source, path string, question []byte
 	return nil, errors.New("no such path")
 }
 
-func answer[In, Out any](ctx context.Context, source string, question []byte, do func(context.Context, string, *In) (*Out, error)) ([]byte, error) {
+func answer[In, Out any](ctx context.Context, source string, question []byte,
+	do func(context.Context, string, *In) (*Out, error)) ([]byte, error) {
 	in := new(In)
 	if err := decoding.Unmarshal(question, in); err != nil {
 		return nil, err

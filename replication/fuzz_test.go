@@ -29,11 +29,20 @@ func FuzzMessages(f *testing.F) {
 	}
 	suffix := made.ARN[len(made.ARN)-secret.SuffixLen:]
 	for _, content := range []any{
-		&sm.State{Account: testregion.Account, Name: "own", Suffix: suffix, Labels: secret.Labels("").With("AWSCURRENT", "v"), Versions: []sm.StateVersion{{ID: "v", Content: []byte("x")}}, Total: 1, Full: true, IDs: []string{"v"}},
+		&sm.State{
+			Account: testregion.Account, Name: "own", Suffix: suffix, Labels: secret.Labels("").With("AWSCURRENT", "v"),
+			Versions: []sm.StateVersion{{ID: "v", Content: []byte("x")}}, Total: 1, Full: true, IDs: []string{"v"},
+		},
 		&sm.State{Account: testregion.Account, Name: "other", Suffix: "AAAAAA", Total: 0, Full: true},
-		&sm.Versions{Account: testregion.Account, Name: "own", Suffix: suffix, Versions: []sm.StateVersion{{ID: "w"}}, Total: 2, Last: true},
+		&sm.Versions{
+			Account: testregion.Account, Name: "own", Suffix: suffix, Versions: []sm.StateVersion{{ID: "w"}}, Total: 2,
+			Last: true,
+		},
 		&fsm.Notice{Kind: fsm.LinkRemoved, Link: "l", Ref: fsm.Ref{Account: testregion.Account, Name: "own", Suffix: suffix}},
-		&fsm.Notice{Kind: fsm.LinkMoved, Link: "l", NewLink: "m", Primary: "ap-south-1", Ref: fsm.Ref{Account: testregion.Account, Name: "own", Suffix: suffix}},
+		&fsm.Notice{
+			Kind: fsm.LinkMoved, Link: "l", NewLink: "m", Primary: "ap-south-1",
+			Ref: fsm.Ref{Account: testregion.Account, Name: "own", Suffix: suffix},
+		},
 	} {
 		b, err := replication.Encode(content)
 		if err != nil {

@@ -20,13 +20,21 @@ type metrics struct {
 }
 
 var (
-	lagSeconds     = prometheus.NewDesc("coffer_replication_lag_seconds", "Age of the oldest change that a region has not acknowledged.", []string{"region"}, nil)
-	lagging        = prometheus.NewDesc("coffer_replication_lagging", "Secrets with changes that a region has not acknowledged.", []string{"region"}, nil)
-	linkLagSeconds = prometheus.NewDesc("coffer_replication_link_lag_seconds", "The same for a link, of at most 100 that lag.", []string{"region", "secret", "link"}, nil)
-	linkLagChanges = prometheus.NewDesc("coffer_replication_link_lag_changes", "Changes that a link's region has not acknowledged, of at most 100 links.", []string{"region", "secret", "link"}, nil)
-	linkSuccess    = prometheus.NewDesc("coffer_replication_link_last_success_timestamp_seconds", "When a link's region last acknowledged a change, of at most 100 links that lag.", []string{"region", "secret", "link"}, nil)
-	linkFailed     = prometheus.NewDesc("coffer_replication_link_failed", "1 for a link whose region refuses it, of at most 100 that lag.", []string{"region", "secret", "link"}, nil)
-	peerDown       = prometheus.NewDesc("coffer_replication_region_down", "1 while a region can't be replicated to.", []string{"region"}, nil)
+	lagSeconds = prometheus.NewDesc("coffer_replication_lag_seconds",
+		"Age of the oldest change that a region has not acknowledged.", []string{"region"}, nil)
+	lagging = prometheus.NewDesc("coffer_replication_lagging",
+		"Secrets with changes that a region has not acknowledged.", []string{"region"}, nil)
+	linkLagSeconds = prometheus.NewDesc("coffer_replication_link_lag_seconds",
+		"The same for a link, of at most 100 that lag.", []string{"region", "secret", "link"}, nil)
+	linkLagChanges = prometheus.NewDesc("coffer_replication_link_lag_changes",
+		"Changes that a link's region has not acknowledged, of at most 100 links.", []string{"region", "secret", "link"}, nil)
+	linkSuccess = prometheus.NewDesc("coffer_replication_link_last_success_timestamp_seconds",
+		"When a link's region last acknowledged a change, of at most 100 links that lag.",
+		[]string{"region", "secret", "link"}, nil)
+	linkFailed = prometheus.NewDesc("coffer_replication_link_failed",
+		"1 for a link whose region refuses it, of at most 100 that lag.", []string{"region", "secret", "link"}, nil)
+	peerDown = prometheus.NewDesc("coffer_replication_region_down", "1 while a region can't be replicated to.",
+		[]string{"region"}, nil)
 )
 
 // shownLinks bounds the links that have metrics of their own.
@@ -40,10 +48,12 @@ func newMetrics(a *Agent, r prometheus.Registerer) *metrics {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"region"})
 	}
 	m := &metrics{
-		a:           a,
-		deliveries:  counter("coffer_replication_deliveries_total", "States and notices that a region acknowledged.", "region"),
-		failures:    counter("coffer_replication_failures_total", "Attempts that failed, by reason.", "region", "reason"),
-		repairs:     counter("coffer_replication_repairs_total", "Replicas that a comparison found to differ from their primaries. It should stay 0.", "region"),
+		a: a,
+		deliveries: counter("coffer_replication_deliveries_total", "States and notices that a region acknowledged.",
+			"region"),
+		failures: counter("coffer_replication_failures_total", "Attempts that failed, by reason.", "region", "reason"),
+		repairs: counter("coffer_replication_repairs_total",
+			"Replicas that a comparison found to differ from their primaries. It should stay 0.", "region"),
 		orphans:     gauge("coffer_replication_orphans", "Replicas in a region whose links do not exist here any more."),
 		lastSuccess: gauge("coffer_replication_last_success_timestamp_seconds", "When a region last acknowledged something."),
 	}
@@ -68,7 +78,9 @@ func (m *metrics) compared(region string, orphans int) {
 
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{lagSeconds, lagging, linkLagSeconds, linkLagChanges, linkSuccess, linkFailed, peerDown} {
+	for _, d := range []*prometheus.Desc{
+		lagSeconds, lagging, linkLagSeconds, linkLagChanges, linkSuccess, linkFailed, peerDown,
+	} {
 		out <- d
 	}
 }

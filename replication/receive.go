@@ -103,7 +103,10 @@ func (a *Agent) receive(ctx context.Context, source string, b *batch) (*results,
 }
 
 func badBatch() error {
-	return &cluster.CallError{Status: http.StatusBadRequest, Message: "the batch was not sealed by this region's peer for this region, or was altered"}
+	return &cluster.CallError{
+		Status:  http.StatusBadRequest,
+		Message: "the batch was not sealed by this region's peer for this region, or was altered",
+	}
 }
 
 // bring carries out one message.
@@ -125,15 +128,20 @@ func (a *Agent) bring(ctx context.Context, from fsm.Sender, m *message, plain []
 		r.Received = *got
 	}
 	if r.Displaced {
-		a.log.Warn("a secret was displaced by a replica: `coffer displaced` lists and restores it", "from_region", from.Region, "secret", name)
+		a.log.Warn("a secret was displaced by a replica: `coffer displaced` lists and restores it", "from_region",
+			from.Region, "secret", name)
 	}
-	a.log.Info("received", "from_region", from.Region, "secret", name, "link", m.Link, "revision", m.Revision, "request_id", requestID(m.Request))
+	a.log.Info("received", "from_region", from.Region, "secret", name, "link", m.Link, "revision",
+		m.Revision, "request_id", requestID(m.Request))
 	return r
 }
 
-var errNoMessage = &secret.Error{Kind: secret.KindInvalidRequest, Message: "The message can't be read: the sender's version of Coffer is a newer one."}
+var errNoMessage = &secret.Error{
+	Kind: secret.KindInvalidRequest, Message: "The message can't be read: the sender's version of Coffer is a newer one.",
+}
 
-func (a *Agent) carryOut(ctx context.Context, from fsm.Sender, m *message, plain []byte) (*fsm.Received, string, error) {
+func (a *Agent) carryOut(ctx context.Context, from fsm.Sender, m *message,
+	plain []byte) (*fsm.Received, string, error) {
 	switch m.Kind {
 	case stateMessage:
 		var state sm.State

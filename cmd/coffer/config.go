@@ -26,7 +26,8 @@ func loadConfig(cmd *cobra.Command, into any) error {
 		}
 		for _, key := range v.AllKeys() {
 			if cmd.Flags().Lookup(key) == nil {
-				return fmt.Errorf("the configuration file %s sets %q, which is nothing that can be set: `%s --help` lists what can", file, key, cmd.CommandPath())
+				return fmt.Errorf("the configuration file %s sets %q, which is nothing that can be set: `%s --help` lists what can",
+					file, key, cmd.CommandPath())
 			}
 		}
 	}

@@ -85,8 +85,9 @@ func (d *dev) advice(p *devServer, views []nodeView) string {
 	}
 	var b strings.Builder
 	if i := slices.IndexFunc(views, func(v nodeView) bool { return v.state == nodeRuns }); i >= 0 {
-		fmt.Fprintf(&b, "\nIts endpoint is of no use now. Where a shell uses it, take another one, as a load balancer would:\n"+
-			"  %s\n", exports(views[i].endpoint))
+		fmt.Fprintf(&b,
+			"\nIts endpoint is of no use now. Where a shell uses it, take another one, as a load balancer would:\n"+
+				"  %s\n", exports(views[i].endpoint))
 	}
 	fmt.Fprintf(&b, "\nBring it back:\n  %s %s %s\n", d.config.self, undo, d.short(p))
 	return b.String()

@@ -130,7 +130,9 @@ func TestDevLosesNodes(t *testing.T) {
 	dead, a, b := ids(lead)
 	at := func(id string) int { return int(id[1] - '1') }
 	out := d.must("kill", dead)
-	for _, want := range []string{"It led the region; now n", "2 of 3 nodes run: reads and writes go on", "start " + dead} {
+	for _, want := range []string{
+		"It led the region; now n", "2 of 3 nodes run: reads and writes go on", "start " + dead,
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("kill did not say %q:\n%s", want, out)
 		}

@@ -74,7 +74,8 @@ func newDev(c devConfig, out io.Writer, lock *os.File) (*dev, error) {
 		return nil, err
 	}
 	dir := c.operatorDir()
-	operator, err := pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
+	operator, err := pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile),
+		filepath.Join(dir, pki.KeyFile))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +95,8 @@ func newDev(c devConfig, out io.Writer, lock *os.File) (*dev, error) {
 }
 
 // startAll starts all nodes and waits until they are ready. A node whose data is damaged is told and left out, as long
-// as the others are a majority: a cluster is made to lose nodes. Any other end is a mistake that is better mended first.
+// as the others are a majority: a cluster is made to lose nodes. Any other end is a mistake that is better mended
+// first.
 func (d *dev) startAll(ctx context.Context) error {
 	d.acting.Lock()
 	defer d.acting.Unlock()

@@ -37,7 +37,9 @@ type devProcess struct {
 func startDev(t *testing.T, binary, dir string, args ...string) *devProcess {
 	t.Helper()
 	_ = os.Remove(filepath.Join(dir, devJSON)) // one that was killed leaves it behind
-	d := &devProcess{t: t, binary: binary, dir: dir, output: filepath.Join(t.TempDir(), "output"), done: make(chan struct{})}
+	d := &devProcess{
+		t: t, binary: binary, dir: dir, output: filepath.Join(t.TempDir(), "output"), done: make(chan struct{}),
+	}
 	output, err := os.Create(d.output)
 	if err != nil {
 		t.Fatal(err)
@@ -142,16 +144,21 @@ func TestDevKeepsSecrets(t *testing.T) {
 				func(d *devProcess) { _ = d.cmd.Process.Signal(syscall.SIGTERM) },
 			} {
 				d := startDev(t, binary, dir, "--nodes", fmt.Sprint(nodes))
-				if got := len(d.info.Regions["us-east-1"].Nodes); got != nodes || len(d.info.Regions["us-east-1"].Endpoints) != nodes {
+				if got := len(d.info.Regions["us-east-1"].Nodes); got != nodes ||
+					len(d.info.Regions["us-east-1"].Endpoints) != nodes {
 					t.Fatalf("dev.json has %d nodes", got)
 				}
 				if i == 0 {
 					first = d.info.AccessKeyID
-					if _, err := d.client(0).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("kept"), SecretString: aws.String("v")}); err != nil {
+					if _, err := d.client(0).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+						Name: aws.String("kept"), SecretString: aws.String("v"),
+					}); err != nil {
 						t.Fatal(err)
 					}
 				}
-				got, err := d.client(nodes-1).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")})
+				got, err := d.client(nodes-1).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+					SecretId: aws.String("kept"),
+				})
 				if err != nil || *got.SecretString != "v" || d.info.AccessKeyID != first {
 					t.Fatalf("start %d: %v", i, err)
 				}
@@ -176,7 +183,9 @@ func TestDevRegions(t *testing.T) {
 	}
 	replicas := []types.ReplicaRegionType{{Region: aws.String("eu-west-1")}}
 	d.eventually("the regions to know each other", func() error {
-		_, err := d.client(0).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("s"), SecretString: aws.String("v"), AddReplicaRegions: replicas})
+		_, err := d.client(0).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+			Name: aws.String("s"), SecretString: aws.String("v"), AddReplicaRegions: replicas,
+		})
 		return err
 	})
 	there := secretsmanager.New(d.client(0).Options(), func(o *secretsmanager.Options) {
@@ -187,7 +196,8 @@ func TestDevRegions(t *testing.T) {
 		return err
 	})
 	for _, region := range []string{"us-east-1", "eu-west-1"} {
-		out, err := exec.Command(binary, "regions", "list", "--config", filepath.Join(dir, region, operatorYAML)).CombinedOutput()
+		out, err := exec.Command(binary, "regions", "list", "--config",
+			filepath.Join(dir, region, operatorYAML)).CombinedOutput()
 		if err != nil || strings.Count(string(out), "alive") != 2 {
 			t.Errorf("regions list in %s: %v\n%s", region, err, out)
 		}

@@ -33,7 +33,9 @@ func keygenCommand() *cobra.Command {
 		cmd.AddCommand(sub)
 		return sub
 	}
-	add("root-key", "Make a root key; keep a copy of it apart from the cluster's backups", func() ([]byte, error) { return rootkey.Generate(), nil })
+	add("root-key", "Make a root key; keep a copy of it apart from the cluster's backups", func() ([]byte, error) {
+		return rootkey.Generate(), nil
+	})
 	add("gossip-key", "Make a gossip key", func() ([]byte, error) { return []byte(rand.Text() + rand.Text() + "\n"), nil })
 	add("root-credentials", "Make the root credentials of an account", func() ([]byte, error) {
 		if account == "" {
@@ -45,14 +47,15 @@ func keygenCommand() *cobra.Command {
 		return json.MarshalIndent(iam.GenerateCredentials(account), "", "  ")
 	}).Flags().StringVar(&account, "account", "", "12-digit account id (default: drawn)")
 	var shares, threshold int
-	shamir := add("root-key-shares", "Make a root key as shares, one a line, that people keep apart (--root-key shamir)", func() ([]byte, error) {
-		made, err := rootkey.Split(shares, threshold)
-		var lines []byte
-		for _, s := range made {
-			lines = append(append(lines, s.String()...), '\n')
-		}
-		return lines, err
-	})
+	shamir := add("root-key-shares", "Make a root key as shares, one a line, that people keep apart (--root-key shamir)",
+		func() ([]byte, error) {
+			made, err := rootkey.Split(shares, threshold)
+			var lines []byte
+			for _, s := range made {
+				lines = append(append(lines, s.String()...), '\n')
+			}
+			return lines, err
+		})
 	shamir.Flags().IntVar(&shares, "shares", 5, "how many shares to make")
 	shamir.Flags().IntVar(&threshold, "threshold", 3, "how many of them give the key")
 	cmd.AddCommand(deploymentCommand())

@@ -15,7 +15,10 @@ func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "See what depends on which key material, and bring it to the current one"}
 	operatorFlags(cmd.PersistentFlags())
 	cmd.AddCommand(
-		&cobra.Command{Use: "status", Short: "Count the versions of secrets by the key material that they depend on", Args: cobra.NoArgs, RunE: keysStatus},
+		&cobra.Command{
+			Use: "status", Short: "Count the versions of secrets by the key material that they depend on",
+			Args: cobra.NoArgs, RunE: keysStatus,
+		},
 		&cobra.Command{
 			Use:   "rewrap",
 			Short: "Bring all data keys to the current material of their keys",
@@ -70,7 +73,8 @@ func keysRewrap(cmd *cobra.Command, _ []string) error {
 			return err
 		}
 		seen, rewrapped, failed = seen+p.Seen, rewrapped+p.Rewrapped, failed+p.Failed
-		fmt.Fprintf(cmd.OutOrStdout(), "%d versions looked at, %d rewrapped, %d under keys that can't be used now\n", seen, rewrapped, failed)
+		fmt.Fprintf(cmd.OutOrStdout(), "%d versions looked at, %d rewrapped, %d under keys that can't be used now\n",
+			seen, rewrapped, failed)
 		if len(p.Next) == 0 {
 			return nil
 		}

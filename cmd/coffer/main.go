@@ -43,7 +43,9 @@ Run a node of a real cluster: coffer server --config node.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(devCommand(), serverCommand(), pkiCommand(), keygenCommand(), clusterCommand(), snapshotCommand(), regionsCommand(), regionCommand(), displacedCommand(), keysCommand(), rootkeyCommand(), unsealCommand(), healthcheckCommand(), versionCommand())
+	cmd.AddCommand(devCommand(), serverCommand(), pkiCommand(), keygenCommand(), clusterCommand(), snapshotCommand(),
+		regionsCommand(), regionCommand(), displacedCommand(), keysCommand(), rootkeyCommand(), unsealCommand(),
+		healthcheckCommand(), versionCommand())
 	return cmd
 }
 

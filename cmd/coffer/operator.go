@@ -49,7 +49,8 @@ func newOperator(cmd *cobra.Command) (*operator, error) {
 		return nil, err
 	}
 	if o.CA == "" || o.Cert == "" || o.Key == "" {
-		return nil, errors.New("an operator's certificate is needed: give --ca, --cert and --key, or --config (`coffer pki operator` makes one)")
+		return nil, errors.New("an operator's certificate is needed: give --ca, --cert and --key, or --config (`coffer " +
+			"pki operator` makes one)")
 	}
 	credentials, err := pki.Load(o.CA, o.Cert, o.Key)
 	if err != nil {
@@ -62,7 +63,9 @@ func newOperator(cmd *cobra.Command) (*operator, error) {
 }
 
 func operatorOf(credentials *pki.Credentials, region, node string) *operator {
-	transport := &http.Transport{TLSClientConfig: credentials.Client(region, "", "http/1.1"), TLSHandshakeTimeout: operatorTimeout}
+	transport := &http.Transport{
+		TLSClientConfig: credentials.Client(region, "", "http/1.1"), TLSHandshakeTimeout: operatorTimeout,
+	}
 	transport.DialContext = (&net.Dialer{Timeout: operatorTimeout}).DialContext
 	return &operator{node, region, credentials, &http.Client{Transport: transport}}
 }
@@ -72,7 +75,8 @@ const operatorTimeout = 5 * time.Second
 
 // do calls the node and, where only the leader can answer, the leader that the node names. body may be
 // called twice. The caller closes the answer's body.
-func (o *operator) do(ctx context.Context, method, path string, body func() (io.ReadCloser, error)) (*http.Response, error) {
+func (o *operator) do(ctx context.Context, method, path string,
+	body func() (io.ReadCloser, error)) (*http.Response, error) {
 	node := o.node
 	for {
 		var content io.ReadCloser

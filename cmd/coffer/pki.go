@@ -20,17 +20,19 @@ Keep the authority's key off the nodes.`,
 	}
 	var caDir, out string
 	var regions []string
-	ca := &cobra.Command{Use: "ca", Short: "Make a certificate authority", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		return pki.CreateAuthority(out, time.Now())
-	}}
+	ca := &cobra.Command{Use: "ca", Short: "Make a certificate authority",
+		Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			return pki.CreateAuthority(out, time.Now())
+		}}
 	ca.Flags().StringVar(&out, "out", "", "directory for "+pki.CAFile+" and "+pki.CAKey)
 	_ = ca.MarkFlagRequired("out")
 	cmd.AddCommand(ca)
 	for _, role := range []pki.Role{pki.Node, pki.Operator} {
 		sub := &cobra.Command{
-			Use:   string(role) + " ID",
-			Short: fmt.Sprintf("Make the certificate of %s %s", map[pki.Role]string{pki.Node: "a", pki.Operator: "an"}[role], role),
-			Args:  cobra.ExactArgs(1),
+			Use: string(role) + " ID",
+			Short: fmt.Sprintf("Make the certificate of %s %s", map[pki.Role]string{pki.Node: "a", pki.Operator: "an"}[role],
+				role),
+			Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
 				if len(regions) == 0 {
 					return errors.New("--region is empty: wanted a name such as us-east-1")
@@ -39,7 +41,8 @@ Keep the authority's key off the nodes.`,
 			},
 		}
 		sub.Flags().StringVar(&caDir, "ca", "", "directory of the certificate authority")
-		sub.Flags().StringSliceVar(&regions, "region", []string{"us-east-1"}, map[pki.Role]string{pki.Node: "region", pki.Operator: "regions"}[role])
+		sub.Flags().StringSliceVar(&regions, "region", []string{"us-east-1"},
+			map[pki.Role]string{pki.Node: "region", pki.Operator: "regions"}[role])
 		sub.Flags().StringVar(&out, "out", "", "directory for "+pki.CertFile+", "+pki.KeyFile+" and "+pki.CAFile)
 		_ = sub.MarkFlagRequired("ca")
 		_ = sub.MarkFlagRequired("out")

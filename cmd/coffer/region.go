@@ -78,7 +78,8 @@ It refuses while a node of the lost region answers in any of the others.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.Lost, "lost", "", "the region that is lost")
-	cmd.Flags().StringVar(&o.Primary, "primary", "", "region whose replicas are promoted, where it has one (default: the most advanced)")
+	cmd.Flags().StringVar(&o.Primary, "primary", "",
+		"region whose replicas are promoted, where it has one (default: the most advanced)")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only tell what would be done")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "though the region still answers")
 	_ = cmd.MarkFlagRequired("lost")
@@ -91,7 +92,8 @@ func showLoss(w io.Writer, r *failover.LossReport, dry bool) error {
 	for region, report := range r.Reports {
 		what := "nothing waited to be sent"
 		if report.Lagging > 0 {
-			what = fmt.Sprintf("%d secrets had changes that were not acknowledged, the oldest of %s", report.Lagging, stamp(report.Oldest))
+			what = fmt.Sprintf("%d secrets had changes that were not acknowledged, the oldest of %s",
+				report.Lagging, stamp(report.Oldest))
 		}
 		fmt.Fprintf(w, "  last known at %s in %s: %s\n", stamp(report.At), region, what)
 	}
@@ -110,7 +112,8 @@ func showLoss(w io.Writer, r *failover.LossReport, dry bool) error {
 		case s.Before:
 			note = "promoted before"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%v\t%s\n", s.Name, s.To, s.Revision, stamp(s.ChangedAt), stamp(s.ReceivedAt), s.Replicas, note)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%v\t%s\n", s.Name, s.To, s.Revision, stamp(s.ChangedAt), stamp(s.ReceivedAt),
+			s.Replicas, note)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -119,8 +122,10 @@ func showLoss(w io.Writer, r *failover.LossReport, dry bool) error {
 	if dry {
 		verb = "would be promoted"
 	}
-	fmt.Fprintf(w, "\n%d secrets %s; %d of them have no replica in %s: %v\n", len(r.Secrets)-refused, verb, len(r.NotHere), r.Home, r.NotHere)
-	fmt.Fprintf(w, "Secrets of %s that were replicated to no surviving region are not known here, and stay there.\n", r.Lost)
+	fmt.Fprintf(w, "\n%d secrets %s; %d of them have no replica in %s: %v\n",
+		len(r.Secrets)-refused, verb, len(r.NotHere), r.Home, r.NotHere)
+	fmt.Fprintf(w, "Secrets of %s that were replicated to no surviving region are not known here, and stay there.\n",
+		r.Lost)
 	if refused > 0 {
 		return fmt.Errorf("%d secrets could not be promoted", refused)
 	}

@@ -24,13 +24,14 @@ func regionsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "regions", Short: "Look at the regions and what is replicated between them"}
 	operatorFlags(cmd.PersistentFlags())
 	add := func(use, short string, args cobra.PositionalArgs, do func(*cobra.Command, *operator, []string) error) {
-		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
-			return do(cmd, op, args)
-		}})
+		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: args,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				op, err := newOperator(cmd)
+				if err != nil {
+					return err
+				}
+				return do(cmd, op, args)
+			}})
 	}
 	add("list", "List the nodes of all regions", cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
 		status, err := op.Status(cmd.Context())
@@ -41,24 +42,28 @@ func regionsCommand() *cobra.Command {
 		fmt.Fprintln(table, "REGION\tNODE\tSTATE\tENDPOINT\tPEER")
 		for _, r := range status.Others {
 			for _, n := range r.Nodes {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Region, n.ID, map[bool]string{true: "alive", false: "unreachable"}[n.Alive], n.Endpoint, n.Peer)
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Region, n.ID,
+					map[bool]string{true: "alive", false: "unreachable"}[n.Alive], n.Endpoint, n.Peer)
 			}
 		}
 		return table.Flush()
 	})
-	add("status", "Print what this region replicates to the others, and they to it", cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
-		status, err := op.Status(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return showRegions(cmd.OutOrStdout(), status)
-	})
-	add("rotate-key", "Give this region another key pair for what is sent to it", cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
-		return op.tell(cmd, http.MethodPost, "/regions/rotate-key", "the region's replication key is %s\n")
-	})
-	add("trust REGION", "Accept the replication key of a region that was formed anew", cobra.ExactArgs(1), func(cmd *cobra.Command, op *operator, args []string) error {
-		return op.tell(cmd, http.MethodPost, "/regions/trust?region="+url.QueryEscape(args[0]), "the key %s is trusted\n")
-	})
+	add("status", "Print what this region replicates to the others, and they to it",
+		cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
+			status, err := op.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return showRegions(cmd.OutOrStdout(), status)
+		})
+	add("rotate-key", "Give this region another key pair for what is sent to it",
+		cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
+			return op.tell(cmd, http.MethodPost, "/regions/rotate-key", "the region's replication key is %s\n")
+		})
+	add("trust REGION", "Accept the replication key of a region that was formed anew",
+		cobra.ExactArgs(1), func(cmd *cobra.Command, op *operator, args []string) error {
+			return op.tell(cmd, http.MethodPost, "/regions/trust?region="+url.QueryEscape(args[0]), "the key %s is trusted\n")
+		})
 	return cmd
 }
 
@@ -96,7 +101,8 @@ func showRegions(w io.Writer, s *replication.RegionStatus) error {
 		case r.Down != 0:
 			state = "down since " + when(r.Down) + ": " + r.Why
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.Region, state, r.Links, r.Lagging, r.Failed, r.Replicas, strings.Join(r.Successors, ", "))
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.Region, state, r.Links, r.Lagging, r.Failed, r.Replicas,
+			strings.Join(r.Successors, ", "))
 	}
 	return table.Flush()
 }

@@ -127,7 +127,8 @@ old one as long as you keep snapshots made before.`,
 			return nil
 		},
 	}
-	rotate.Flags().BoolVar(&force, "force", false, "even if a node answers that it can't reach the root key; that node is sealed then")
+	rotate.Flags().BoolVar(&force, "force", false,
+		"even if a node answers that it can't reach the root key; that node is sealed then")
 	cmd.AddCommand(rotate)
 	return cmd
 }
@@ -138,7 +139,9 @@ func (o *operator) postJSON(ctx context.Context, path string, body, into any) er
 	if err != nil {
 		return err
 	}
-	resp, err := o.do(ctx, http.MethodPost, path, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+	resp, err := o.do(ctx, http.MethodPost, path, func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b)), nil
+	})
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,10 @@ func runReadFloor(dir string) error {
 			ARN, Name, VersionId, SecretString string
 			VersionStages                      []string
 			CreatedDate                        float64
-		}{"arn:aws:secretsmanager:us-east-1:123456789012:secret:" + in.SecretId, in.SecretId, "00000000-0000-0000-0000-000000000000", string(plain), []string{"AWSCURRENT"}, 1.5})
+		}{
+			"arn:aws:secretsmanager:us-east-1:123456789012:secret:" + in.SecretId, in.SecretId,
+			"00000000-0000-0000-0000-000000000000", string(plain), []string{"AWSCURRENT"}, 1.5,
+		})
 		if err != nil {
 			return err
 		}
@@ -130,7 +133,9 @@ func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (f
 			rc.LocalID = id
 			rc.Logger = hclog.NewNullLogger()
 			snapshots := raft.NewInmemSnapshotStore()
-			if err := raft.BootstrapCluster(rc, store, store, snapshots, transport, raft.Configuration{Servers: servers}); err != nil {
+			if err := raft.BootstrapCluster(rc, store, store, snapshots, transport, raft.Configuration{
+				Servers: servers,
+			}); err != nil {
 				return err
 			}
 			r, err := raft.NewRaft(rc, nothingFSM{}, store, store, snapshots, transport)

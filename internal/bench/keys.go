@@ -27,7 +27,9 @@ func (b *bench) keys() error {
 	key := *made.KeyMetadata.KeyId
 	for i := range secretsRead { // the second half moves under the customer's key
 		id := name(secretsRead + i)
-		if _, err := r.Nodes[0].Client().UpdateSecret(b.ctx, &secretsmanager.UpdateSecretInput{SecretId: &id, KmsKeyId: &key}); err != nil {
+		if _, err := r.Nodes[0].Client().UpdateSecret(b.ctx, &secretsmanager.UpdateSecretInput{
+			SecretId: &id, KmsKeyId: &key,
+		}); err != nil {
 			return err
 		}
 	}
@@ -60,7 +62,8 @@ func (b *bench) keys() error {
 	for i := range cpu[0] {
 		ratios = append(ratios, cpu[1][i]/cpu[0][i])
 	}
-	fmt.Printf("a read under a customer key: %.2f × the CPU of one under the default key (goal: at most 1.1)\n", median(ratios))
+	fmt.Printf("a read under a customer key: %.2f × the CPU of one under the default key (goal: at most 1.1)\n",
+		median(ratios))
 	for i, c := range contenders[2:] {
 		fmt.Printf("%s: %.0f µs CPU\n", c.name, median(cpu[i+2]))
 	}

@@ -53,10 +53,14 @@ func (s *signer) request(host, operation string, body []byte, now time.Time) []b
 	at := now.UTC().Format("20060102T150405Z")
 	target := s.target + operation
 	sum := sha256.Sum256(body)
-	canonical := sha256.Sum256([]byte("POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + host + "\nx-amz-date:" + at +
+	canonical := sha256.Sum256([]byte("POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + host +
+		"\nx-amz-date:" + at +
 		"\nx-amz-target:" + target + "\n\n" + signedHeaders + "\n" + hex.EncodeToString(sum[:])))
 	signature := hex.EncodeToString(mac(s.key, "AWS4-HMAC-SHA256\n"+at+"\n"+s.scope+"\n"+hex.EncodeToString(canonical[:])))
-	return fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Date: %s\r\nX-Amz-Target: %s\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s\r\nContent-Length: %d\r\n\r\n%s",
+	return fmt.Appendf(nil,
+		"POST / HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Date: %s\r\nX-Amz-Target: "+
+			"%s\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s\r\nContent-Length: "+
+			"%d\r\n\r\n%s",
 		host, at, target, s.accessKey, s.scope, signedHeaders, signature, len(body), body)
 }
 
@@ -82,7 +86,8 @@ type result struct {
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("%7.0f/s   p50 %7.3f ms   p99 %7.3f ms   %6.1f µs CPU   %d errors", r.rate, ms(r.p50), ms(r.p99), r.cpu, r.errors)
+	return fmt.Sprintf("%7.0f/s   p50 %7.3f ms   p99 %7.3f ms   %6.1f µs CPU   %d errors",
+		r.rate, ms(r.p50), ms(r.p99), r.cpu, r.errors)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -26,7 +26,8 @@ var benches = []struct {
 	name string
 	run  func(*bench) error
 }{
-	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size}, {"failover", (*bench).failover}, {"replication", (*bench).replication},
+	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size},
+	{"failover", (*bench).failover}, {"replication", (*bench).replication},
 }
 
 type bench struct {
@@ -88,7 +89,9 @@ func (b *bench) region(name string, nodes int) (*region, error) {
 		c.Close()
 		return nil, err
 	}
-	return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now())}, nil
+	return &region{
+		c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now()),
+	}, nil
 }
 
 func (r *region) load(operation string, workers int, d time.Duration, body func(worker, i int) []byte) load {
@@ -104,7 +107,8 @@ func (r *region) load(operation string, workers int, d time.Duration, body func(
 func (b *bench) create(r *region, first, last int) error {
 	const workers = 64
 	l := r.load("CreateSecret", workers, 0, func(w, i int) []byte {
-		return fmt.Appendf(nil, `{"Name":%q,"ClientRequestToken":%q,"SecretString":%q}`, name(first+i*workers+w), uuid.NewString(), value(w, i))
+		return fmt.Appendf(nil, `{"Name":%q,"ClientRequestToken":%q,"SecretString":%q}`,
+			name(first+i*workers+w), uuid.NewString(), value(w, i))
 	})
 	l.count = last - first
 	got, err := l.run(b.ctx)
@@ -194,7 +198,10 @@ func (b *bench) read() error {
 			return err
 		}
 	}
-	floor := load{endpoints: []string{endpoint}, pids: []int{pid}, signer: one.signer, workers: readers, duration: roundTime, operation: "GetSecretValue", body: getBody(secretsRead)}
+	floor := load{
+		endpoints: []string{endpoint}, pids: []int{pid}, signer: one.signer, workers: readers, duration: roundTime,
+		operation: "GetSecretValue", body: getBody(secretsRead),
+	}
 	contenders := []contender{
 		{"floor", floor},
 		{"1 node", one.load("GetSecretValue", readers, roundTime, getBody(secretsRead))},
@@ -209,7 +216,8 @@ func (b *bench) read() error {
 		toFloor = append(toFloor, cpu[1][i]/floor)
 		toOne = append(toOne, cpu[2][i]/cpu[1][i])
 	}
-	fmt.Printf("median CPU a read: 1 node %.2f × floor (at most 2.25, goal 1.45), 3 nodes %.2f × 1 node (at most 1.5)\n", median(toFloor), median(toOne))
+	fmt.Printf("median CPU a read: 1 node %.2f × floor (at most 2.25, goal 1.45), 3 nodes %.2f × 1 node (at most 1.5)\n",
+		median(toFloor), median(toOne))
 	return nil
 }
 
@@ -224,7 +232,8 @@ func (b *bench) put() error {
 		return err
 	}
 	l := r.load("PutSecretValue", writers, roundTime, func(w, i int) []byte {
-		return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`, name((w*7919+i*31)%secretsRead), uuid.NewString(), value(w, i))
+		return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`,
+			name((w*7919+i*31)%secretsRead), uuid.NewString(), value(w, i))
 	})
 	var ratios []float64
 	for round := range putRounds {

@@ -41,7 +41,8 @@ type pair struct {
 }
 
 func (b *bench) pair(dir string, nodes int, proxied bool) (*pair, error) {
-	r, err := testcluster.NewRegions(filepath.Join(b.dir, dir), b.binary, []string{home, away}, nodes, "--log-level", "info")
+	r, err := testcluster.NewRegions(filepath.Join(b.dir, dir), b.binary, []string{home, away}, nodes, "--log-level",
+		"info")
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,9 @@ func (b *bench) pair(dir string, nodes int, proxied bool) (*pair, error) {
 		return nil, err
 	}
 	of := func(c *testcluster.Cluster) *region {
-		return &region{c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now())}
+		return &region{
+			c, newSigner(c.Credentials.AccessKeyID, c.Credentials.SecretAccessKey, c.Region, "secretsmanager", time.Now()),
+		}
 	}
 	return &pair{r, of(r.Clusters[0]), of(r.Clusters[1])}, nil
 }
@@ -63,7 +66,8 @@ func (b *bench) pair(dir string, nodes int, proxied bool) (*pair, error) {
 // createReplicated makes secrets first to last-1 with replicas in the other region.
 func (b *bench) createReplicated(r *region, first, last int) error {
 	l := r.load("CreateSecret", writers, 0, func(w, i int) []byte {
-		return fmt.Appendf(nil, `{"Name":%q,"ClientRequestToken":%q,"SecretString":%q,"AddReplicaRegions":[{"Region":%q}]}`, name(first+i*writers+w), uuid.NewString(), value(w, i), away)
+		return fmt.Appendf(nil, `{"Name":%q,"ClientRequestToken":%q,"SecretString":%q,"AddReplicaRegions":[{"Region":%q}]}`,
+			name(first+i*writers+w), uuid.NewString(), value(w, i), away)
 	})
 	l.count = last - first
 	got, err := l.run(b.ctx)
@@ -139,7 +143,9 @@ func (b *bench) lag() error {
 		pending.Go(func() {
 			id, token := name(i%lagSecrets), uuid.NewString()
 			at := i % len(p.home.Nodes)
-			_, err := clients[2*at].PutSecretValue(b.ctx, &secretsmanager.PutSecretValueInput{SecretId: &id, ClientRequestToken: &token, SecretString: aws.String(value(0, i))})
+			_, err := clients[2*at].PutSecretValue(b.ctx, &secretsmanager.PutSecretValueInput{
+				SecretId: &id, ClientRequestToken: &token, SecretString: aws.String(value(0, i)),
+			})
 			answered := time.Now()
 			for err == nil {
 				var got *secretsmanager.GetSecretValueOutput
@@ -159,7 +165,8 @@ func (b *bench) lag() error {
 	}
 	pending.Wait()
 	slices.Sort(lags)
-	fmt.Printf("lag at %d changes/s, 3 nodes a region: p50 %.1f ms (below 20), p99 %.1f ms (below 100), longest %.1f ms of %d\n", lagRate, lags[len(lags)/2], lags[len(lags)*99/100], lags[len(lags)-1], len(lags))
+	fmt.Printf("lag at %d changes/s, 3 nodes a region: p50 %.1f ms (below 20), p99 %.1f ms (below 100), longest %.1f "+
+		"ms of %d\n", lagRate, lags[len(lags)/2], lags[len(lags)*99/100], lags[len(lags)-1], len(lags))
 	return failed
 }
 
@@ -209,7 +216,8 @@ func (b *bench) replicateOnce(nodes int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d secrets of 1 KiB for the first time, %d node(s) a region: %.1f s (below 60); anonymous memory of the sending leader %.0f MiB with all of them waiting, %.0f MiB when they were sent\n",
+	fmt.Printf("%d secrets of 1 KiB for the first time, %d node(s) a region: %.1f s (below 60); anonymous memory of "+
+		"the sending leader %.0f MiB with all of them waiting, %.0f MiB when they were sent\n",
 		replicatedOnce, nodes, took.Seconds(), before, after)
 	return nil
 }
@@ -233,7 +241,8 @@ func (b *bench) catchUp() error {
 	// change makes the changes, to secrets from first on, and answers the memory that the leader has then.
 	change := func(first int) (float64, error) {
 		l := p.home.load("PutSecretValue", writers, 0, func(w, i int) []byte {
-			return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`, name(first+(i*writers+w)%cutSecrets), uuid.NewString(), value(w, i))
+			return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`,
+				name(first+(i*writers+w)%cutSecrets), uuid.NewString(), value(w, i))
 		})
 		l.count = cutChanges
 		if got, err := l.run(b.ctx); err != nil || got.errors > 0 {
@@ -261,7 +270,9 @@ func (b *bench) catchUp() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d changes of %d secrets during a cut: caught up %.1f s after healing (below 10); anonymous memory %.0f MiB after as many changes of secrets without replicas, %.0f MiB with the backlog\n", cutChanges, cutSecrets, took.Seconds(), without, waiting)
+	fmt.Printf("%d changes of %d secrets during a cut: caught up %.1f s after healing (below 10); anonymous memory "+
+		"%.0f MiB after as many changes of secrets without replicas, %.0f MiB with the backlog\n",
+		cutChanges, cutSecrets, took.Seconds(), without, waiting)
 	return nil
 }
 
@@ -284,7 +295,8 @@ func (b *bench) overhead() error {
 	}
 	puts := func(r *region, first int) load {
 		l := r.load("PutSecretValue", overheadWriters, roundTime, func(w, i int) []byte {
-			return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`, name(first+(w*7919+i*31)%secretsRead), uuid.NewString(), value(w, i))
+			return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`,
+				name(first+(w*7919+i*31)%secretsRead), uuid.NewString(), value(w, i))
 		})
 		l.pause = overheadPause
 		return l
@@ -314,8 +326,11 @@ func (b *bench) overhead() error {
 			p50[contender] = append(p50[contender], ms(got.p50))
 		}
 	}
-	alone, with, busy := median(p50["standalone"]), median(p50["replicated"]), median(p50["standalone, other region as busy"])
-	fmt.Printf("PutSecretValue at about 350 a second, 1 node a region: replicated %.2f ms, standalone %.2f ms; %.2f ms with the other region as busy: overhead %+.0f%% to that (below 10%%), %+.0f%% to a machine that has the other region idle\n",
+	alone, with, busy := median(p50["standalone"]), median(p50["replicated"]),
+		median(p50["standalone, other region as busy"])
+	fmt.Printf("PutSecretValue at about 350 a second, 1 node a region: replicated %.2f ms, standalone %.2f ms; %.2f ms "+
+		"with the other region as busy: overhead %+.0f%% to that (below 10%%), %+.0f%% to a machine that has the other "+
+		"region idle\n",
 		with, alone, busy, 100*(with/busy-1), 100*(with/alone-1))
 	return nil
 }

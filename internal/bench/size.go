@@ -31,7 +31,8 @@ func (b *bench) size() error {
 		return err
 	}
 	second := large.load("PutSecretValue", writers, 0, func(w, i int) []byte {
-		return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`, name(i*writers+w), uuid.NewString(), value(w, i))
+		return fmt.Appendf(nil, `{"SecretId":%q,"ClientRequestToken":%q,"SecretString":%q}`,
+			name(i*writers+w), uuid.NewString(), value(w, i))
 	})
 	second.count = secretsStored
 	if got, err := second.run(b.ctx); err != nil || got.errors > 0 {
@@ -67,7 +68,8 @@ func (b *bench) size() error {
 			{"1,000", small.load("GetSecretValue", readers, roundTime, getBody(secretsRead))},
 			{"100,000", large.load("GetSecretValue", readers, roundTime, getBody(secretsStored))},
 			{"list", large.load("ListSecrets", readers, roundTime, func(w, i int) []byte {
-				return fmt.Appendf(nil, `{"MaxResults":100,"Filters":[{"Key":"name","Values":["bench/%04d"]}]}`, (w*7919+i*31)%(secretsStored/100))
+				return fmt.Appendf(nil, `{"MaxResults":100,"Filters":[{"Key":"name","Values":["bench/%04d"]}]}`,
+					(w*7919+i*31)%(secretsStored/100))
 			})},
 		} {
 			got, err := c.load.run(b.ctx)
@@ -184,8 +186,10 @@ func (b *bench) failover() error {
 		}
 	}
 	p50 := median(gaps)
-	fmt.Printf("%d leaders killed: writes again after p50 %.2f s, max %.2f s (goal: p99 below 2)\n", failovers, p50, gaps[len(gaps)-1])
-	fmt.Printf("SDK clients with default retries at the surviving nodes: %d reads with %d errors, %d writes with %d errors (goal: 0 and 0)\n", reads, readErrors, writes, writeErrors)
+	fmt.Printf("%d leaders killed: writes again after p50 %.2f s, max %.2f s (goal: p99 below 2)\n",
+		failovers, p50, gaps[len(gaps)-1])
+	fmt.Printf("SDK clients with default retries at the surviving nodes: %d reads with %d errors, %d writes with %d "+
+		"errors (goal: 0 and 0)\n", reads, readErrors, writes, writeErrors)
 	return nil
 }
 

@@ -76,7 +76,9 @@ func startLoad(ctx context.Context, r *testcluster.Regions) (*load, error) {
 			all = append(all, countedName(c.Region, i))
 		}
 		for _, name := range all {
-			if _, err := c.Balanced().CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: &name, AddReplicaRegions: others}); err != nil {
+			if _, err := c.Balanced().CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+				Name: &name, AddReplicaRegions: others,
+			}); err != nil {
 				cancel()
 				return nil, err
 			}
@@ -139,13 +141,17 @@ func (l *load) contend(ctx context.Context, c *testcluster.Cluster, node int) {
 		if rand.IntN(3) == 0 {
 			in := history.Input{Secret: name, Kind: history.Put, Version: uuid.NewString()}
 			id = r.Do(id, in, func() history.Output {
-				_, err := cl.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{SecretId: &name, ClientRequestToken: &in.Version, SecretString: &in.Version})
+				_, err := cl.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{
+					SecretId: &name, ClientRequestToken: &in.Version, SecretString: &in.Version,
+				})
 				return history.OutputOf(err)
 			})
 		} else {
 			in := history.Input{Secret: name, Kind: history.Get, Label: []string{"AWSCURRENT", "AWSPREVIOUS"}[rand.IntN(2)]}
 			id = r.Do(id, in, func() history.Output {
-				got, err := cl.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{SecretId: &name, VersionStage: &in.Label})
+				got, err := cl.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{
+					SecretId: &name, VersionStage: &in.Label,
+				})
 				var none *types.ResourceNotFoundException
 				switch {
 				case errors.As(err, &none) && !mark.Stale:
@@ -168,7 +174,9 @@ func (l *load) count(ctx context.Context, c *testcluster.Cluster, name string) {
 		id := version(n)
 		for i := n; ; i++ {
 			cl, _ := once(c.Nodes[i%len(c.Nodes)])
-			_, err := cl.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &name, ClientRequestToken: &id, SecretString: aws.String(strconv.Itoa(n))})
+			_, err := cl.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+				SecretId: &name, ClientRequestToken: &id, SecretString: aws.String(strconv.Itoa(n)),
+			})
 			if err == nil {
 				l.last.Store(name, n)
 				l.written.Add(1)
@@ -183,8 +191,8 @@ func (l *load) count(ctx context.Context, c *testcluster.Cluster, name string) {
 	}
 }
 
-// view reads the replicas of a region at one of its nodes, and holds each view against the rules: it never goes back, its
-// labels belong together, and each version has its own value.
+// view reads the replicas of a region at one of its nodes, and holds each view against the rules: it never goes back,
+// its labels belong together, and each version has its own value.
 func (l *load) view(ctx context.Context, c *testcluster.Cluster, node int) {
 	cl, mark := once(c.Nodes[node])
 	seen := map[string]int{}

@@ -59,7 +59,8 @@ func run(faults int, seed uint64) error {
 		return err
 	}
 	c := &chaos{ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
-	c.regions, err = testcluster.NewRegions(filepath.Join(dir, "regions"), binary, names, nodesPerRegion, "--log-level", "info")
+	c.regions, err = testcluster.NewRegions(filepath.Join(dir, "regions"), binary, names, nodesPerRegion, "--log-level",
+		"info")
 	if err != nil {
 		return err
 	}
@@ -116,10 +117,12 @@ func run(faults int, seed uint64) error {
 		}
 		operations += len(ops)
 	}
-	fmt.Printf("%d operations on primaries are linearizable; %d writes to replicated secrets, and %d views of replicas: in order, unique, whole\n", operations, l.written.Load(), l.viewed.Load())
+	fmt.Printf("%d operations on primaries are linearizable; %d writes to replicated secrets, and %d views of "+
+		"replicas: in order, unique, whole\n", operations, l.written.Load(), l.viewed.Load())
 	for _, n := range c.regions.All() {
 		for _, other := range names {
-			if repairs, err := n.Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", other)); err == nil && repairs != "0" {
+			if repairs, err := n.Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", other)); err == nil &&
+				repairs != "0" {
 				return fmt.Errorf("%s repaired %s replicas in %s: the stream missed something", n.Log, repairs, other)
 			}
 		}

@@ -60,7 +60,9 @@ func run(ctx context.Context, step string, args []string) error {
 		})
 	}
 	put := func(region, value string) error {
-		_, err := client(region).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: aws.String(id), SecretString: &value})
+		_, err := client(region).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+			SecretId: aws.String(id), SecretString: &value,
+		})
 		return err
 	}
 	read := func(value string, in ...string) error {

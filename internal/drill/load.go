@@ -69,7 +69,10 @@ func startLoad(ctx context.Context, r *testcluster.Regions) (*load, error) {
 	}
 	for _, region := range r.Names {
 		for i := range secretsWritten {
-			if err := testcluster.Eventually(ctx, "the secrets", func() error { _, err := l.read(l.client(region, 0), secretName(i)); return err }); err != nil {
+			if err := testcluster.Eventually(ctx, "the secrets", func() error {
+				_, err := l.read(l.client(region, 0), secretName(i))
+				return err
+			}); err != nil {
 				cancel()
 				return nil, err
 			}
@@ -134,7 +137,9 @@ func (l *load) writer(ctx context.Context, i int) {
 		}
 		l.mu.Unlock()
 		w := write{secret: secretName(i), version: uuid.NewString(), region: region, n: n}
-		_, err := clients[region].PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &w.secret, ClientRequestToken: &w.version, SecretString: aws.String(strconv.Itoa(n))})
+		_, err := clients[region].PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+			SecretId: &w.secret, ClientRequestToken: &w.version, SecretString: aws.String(strconv.Itoa(n)),
+		})
 		if err == nil {
 			w.at = time.Now()
 			l.mu.Lock()
@@ -200,11 +205,12 @@ func (l *load) line() string {
 	for _, region := range l.regions.Names {
 		line += fmt.Sprintf("  %s %4d", region, recent[region])
 	}
-	return line + fmt.Sprintf("   reads %d, failed in %s %d, %s %d", l.readings, next, l.failed[next], third, l.failed[third])
+	return line + fmt.Sprintf("   reads %d, failed in %s %d, %s %d",
+		l.readings, next, l.failed[next], third, l.failed[third])
 }
 
-// awaitWrites waits until each secret, but those of writers that stay, has been written outside of the lost region after a
-// time, and answers when the last one was for the first time.
+// awaitWrites waits until each secret, but those of writers that stay, has been written outside of the lost region
+// after a time, and answers when the last one was for the first time.
 func (l *load) awaitWrites(ctx context.Context, after time.Time) (time.Time, error) {
 	return l.await(ctx, func(w write) bool { return w.region != lost && w.at.After(after) })
 }
@@ -288,7 +294,9 @@ func (l *load) totals() (writes, reads int) {
 // versionsOf are the ids of all versions of a secret.
 func versionsOf(ctx context.Context, c *client, name string) (map[string]bool, error) {
 	found := map[string]bool{}
-	pages := secretsmanager.NewListSecretVersionIdsPaginator(c, &secretsmanager.ListSecretVersionIdsInput{SecretId: &name, IncludeDeprecated: aws.Bool(true)})
+	pages := secretsmanager.NewListSecretVersionIdsPaginator(c, &secretsmanager.ListSecretVersionIdsInput{
+		SecretId: &name, IncludeDeprecated: aws.Bool(true),
+	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {

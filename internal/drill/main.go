@@ -66,7 +66,8 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	d.regions, err = testcluster.NewRegions(filepath.Join(dir, "regions"), binary, []string{lost, next, third}, nodesPerRegion, "--log-level", "info")
+	d.regions, err = testcluster.NewRegions(filepath.Join(dir, "regions"), binary, []string{lost, next, third},
+		nodesPerRegion, "--log-level", "info")
 	if err != nil {
 		return err
 	}
@@ -198,8 +199,10 @@ func (d *drill) scenario(name string, lose, back func() error) error {
 		d.fail("no value goes back in a surviving region: %s", back)
 	}
 	d.rows = append(d.rows, []string{
-		name, fmt.Sprint(len(lostWrites)), fmt.Sprintf("%d of %d", restored, len(lostWrites)), fmt.Sprintf("%.1f s", rto.Seconds()),
-		fmt.Sprintf("%d of %d failed", refused, reads), fmt.Sprintf("%.0f ms", gap.Seconds()*1000), fmt.Sprintf("%.1f s", home.Sub(moving).Seconds()),
+		name, fmt.Sprint(len(lostWrites)), fmt.Sprintf("%d of %d", restored, len(lostWrites)),
+		fmt.Sprintf("%.1f s", rto.Seconds()),
+		fmt.Sprintf("%d of %d failed", refused, reads), fmt.Sprintf("%.0f ms", gap.Seconds()*1000),
+		fmt.Sprintf("%.1f s", home.Sub(moving).Seconds()),
 	})
 	return nil
 }
@@ -287,7 +290,8 @@ func (d *drill) restorable(writes []write) (int, error) {
 			continue
 		}
 		copied := fmt.Sprintf("restored/%s", fields[0])
-		if _, err := d.regions.Of(lost).Nodes[0].Operate(d.ctx, "displaced", "restore", fields[0], "--name", copied); err != nil && !strings.Contains(err.Error(), "exit") {
+		if _, err := d.regions.Of(lost).Nodes[0].Operate(d.ctx, "displaced", "restore", fields[0], "--name",
+			copied); err != nil && !strings.Contains(err.Error(), "exit") {
 			return 0, err
 		}
 		versions, err := versionsOf(d.ctx, d.load.client(lost, 0), copied)
@@ -339,7 +343,8 @@ func (d *drill) verify() error {
 			return err
 		}
 		for _, other := range d.regions.Names {
-			if n, err := leader.Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", other)); err == nil && n != "0" {
+			if n, err := leader.Metric(fmt.Sprintf("coffer_replication_repairs_total{region=%q}", other)); err == nil &&
+				n != "0" {
 				d.fail("the stream misses nothing: %s repairs %s in %s", c.Region, n, other)
 			}
 		}
@@ -348,7 +353,9 @@ func (d *drill) verify() error {
 }
 
 func (d *drill) summary() error {
-	d.screen.table([]string{"REGION LOST", "RPO (writes)", "RESTORABLE", "RTO", "READS ELSEWHERE", "LONGEST GAP", "HANDED BACK"}, d.rows)
+	d.screen.table([]string{
+		"REGION LOST", "RPO (writes)", "RESTORABLE", "RTO", "READS ELSEWHERE", "LONGEST GAP", "HANDED BACK",
+	}, d.rows)
 	writes, reads := d.load.totals()
 	fmt.Printf("\n%d writes were acknowledged, %d reads answered.\n", writes, reads)
 	if len(d.broken) > 0 {
@@ -357,6 +364,7 @@ func (d *drill) summary() error {
 		}
 		return errors.New("a promise was broken")
 	}
-	fmt.Println("Every promise was kept: reads went on elsewhere, no value went back, what only the lost region had is restorable,\nand every write that was acknowledged since is in every region.")
+	fmt.Println("Every promise was kept: reads went on elsewhere, no value went back, what only the lost region had is " +
+		"restorable,\nand every write that was acknowledged since is in every region.")
 	return nil
 }

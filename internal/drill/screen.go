@@ -21,7 +21,9 @@ type screen struct {
 
 func newScreen() *screen {
 	info, err := os.Stdout.Stat()
-	return &screen{start: time.Now(), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, done: make(chan struct{})}
+	return &screen{
+		start: time.Now(), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, done: make(chan struct{}),
+	}
 }
 
 const clearLine = "\r\x1b[K"

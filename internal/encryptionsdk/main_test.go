@@ -1,4 +1,5 @@
-// Package encryptionsdk_test uses the AWS Encryption SDK with Coffer's KMS. It is a module of its own, since nothing else needs that library.
+// Package encryptionsdk_test uses the AWS Encryption SDK with Coffer's KMS. It is a module of its own, since nothing
+// else needs that library.
 package encryptionsdk_test
 
 import (
@@ -26,7 +27,8 @@ func TestEncryptionSDK(t *testing.T) {
 	ctx := context.Background()
 	client := kms.New(kms.Options{
 		Region: os.Getenv("AWS_REGION"), BaseEndpoint: &endpoint,
-		Credentials: credentials.NewStaticCredentialsProvider(os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), ""),
+		Credentials: credentials.NewStaticCredentialsProvider(os.Getenv("AWS_ACCESS_KEY_ID"),
+			os.Getenv("AWS_SECRET_ACCESS_KEY"), ""),
 	})
 	made, err := client.CreateKey(ctx, &kms.CreateKeyInput{})
 	if err != nil {
@@ -36,7 +38,9 @@ func TestEncryptionSDK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyring, err := providers.CreateAwsKmsKeyring(ctx, mpltypes.CreateAwsKmsKeyringInput{KmsClient: client, KmsKeyId: *made.KeyMetadata.Arn})
+	keyring, err := providers.CreateAwsKmsKeyring(ctx, mpltypes.CreateAwsKmsKeyringInput{
+		KmsClient: client, KmsKeyId: *made.KeyMetadata.Arn,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,14 +50,20 @@ func TestEncryptionSDK(t *testing.T) {
 		t.Fatal(err)
 	}
 	bound := map[string]string{"purpose": "test"}
-	sealed, err := sdk.Encrypt(ctx, esdktypes.EncryptInput{Plaintext: []byte("a message"), EncryptionContext: bound, Keyring: keyring})
+	sealed, err := sdk.Encrypt(ctx, esdktypes.EncryptInput{
+		Plaintext: []byte("a message"), EncryptionContext: bound, Keyring: keyring,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: aws.String(*made.KeyMetadata.KeyId)}); err != nil {
+	if _, err := client.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{
+		KeyId: aws.String(*made.KeyMetadata.KeyId),
+	}); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := sdk.Decrypt(ctx, esdktypes.DecryptInput{Ciphertext: sealed.Ciphertext, EncryptionContext: bound, Keyring: keyring})
+	opened, err := sdk.Decrypt(ctx, esdktypes.DecryptInput{
+		Ciphertext: sealed.Ciphertext, EncryptionContext: bound, Keyring: keyring,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

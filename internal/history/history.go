@@ -87,7 +87,9 @@ func (r *Recorder) Do(client int, in Input, do func() Output) int {
 	if out.NotSent {
 		return client
 	}
-	op := porcupine.Operation{ClientId: client, Input: in, Call: called, Output: out, Return: time.Since(r.start).Nanoseconds()}
+	op := porcupine.Operation{
+		ClientId: client, Input: in, Call: called, Output: out, Return: time.Since(r.start).Nanoseconds(),
+	}
 	if out.Unknown {
 		if in.Kind == Get {
 			return client // says nothing

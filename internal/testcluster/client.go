@@ -38,10 +38,12 @@ func (s *StaleMark) RoundTrip(r *http.Request) (*http.Response, error) {
 // Balanced is an SDK client that sends each attempt to the next of the nodes that take connections, as behind a
 // load balancer with health checks.
 func (c *Cluster) Balanced(options ...func(*secretsmanager.Options)) *secretsmanager.Client {
-	return c.client("http://coffer.test", &balancer{cluster: c, next: http.DefaultTransport.(*http.Transport).Clone()}, options...)
+	return c.client("http://coffer.test", &balancer{cluster: c, next: http.DefaultTransport.(*http.Transport).Clone()},
+		options...)
 }
 
-func (c *Cluster) client(endpoint string, transport http.RoundTripper, options ...func(*secretsmanager.Options)) *secretsmanager.Client {
+func (c *Cluster) client(endpoint string, transport http.RoundTripper,
+	options ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	return secretsmanager.New(secretsmanager.Options{
 		Region:       c.Region,
 		BaseEndpoint: &endpoint,

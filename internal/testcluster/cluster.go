@@ -93,7 +93,9 @@ func BuildWith(ctx context.Context, dir string, tags ...string) (string, error) 
 
 // New prepares a cluster of nodes in dir, and starts none. extraArgs go to every `coffer server`.
 func New(dir, binary string, nodes int, extraArgs ...string) (*Cluster, error) {
-	c := &Cluster{Dir: dir, Region: Region, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), extraArgs: extraArgs}
+	c := &Cluster{
+		Dir: dir, Region: Region, Binary: binary, Credentials: iam.GenerateCredentials("123456789012"), extraArgs: extraArgs,
+	}
 	c.ca, c.operator = c.path("ca"), c.path("operator")
 	if err := errors.Join(
 		pki.CreateAuthority(c.ca, time.Now()),
@@ -137,7 +139,8 @@ func (c *Cluster) Add() (*Node, error) {
 	n := &Node{ID: fmt.Sprintf("n%d", len(c.Nodes)+1), cluster: c}
 	n.rootKey = c.path("root-key")
 	n.Data, n.Log = c.path(n.ID, "data"), c.path(n.ID, "log")
-	if err := pki.Issue(c.ca, c.path(n.ID), pki.Identity{Role: pki.Node, Region: c.Region, ID: n.ID}, time.Now()); err != nil {
+	if err := pki.Issue(c.ca, c.path(n.ID), pki.Identity{Role: pki.Node, Region: c.Region, ID: n.ID},
+		time.Now()); err != nil {
 		return nil, err
 	}
 	for _, addr := range []*string{&n.listen, &n.peer, &n.gossip, &n.regionGossip} {
@@ -414,7 +417,8 @@ func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
 // OperateWith is Operate with a text on standard input.
 func (n *Node) OperateWith(ctx context.Context, input string, args ...string) (string, error) {
 	c := n.cluster
-	args = append(args, "--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert", filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile))
+	args = append(args, "--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert",
+		filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile))
 	cmd := exec.CommandContext(ctx, c.Binary, args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()

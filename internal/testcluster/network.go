@@ -54,7 +54,8 @@ func isolate(clusters ...*Cluster) (remove func(), err error) {
 			"ip -n "+ns+" link set eth0 up",
 			"ip -n "+ns+" link set lo up",
 		)
-		n.listen, n.peer, n.gossip, n.regionGossip = net.JoinHostPort(n.host, "7400"), net.JoinHostPort(n.host, "7401"), net.JoinHostPort(n.host, "7402"), net.JoinHostPort(n.host, "7403")
+		n.listen, n.peer, n.gossip, n.regionGossip = net.JoinHostPort(n.host, "7400"), net.JoinHostPort(n.host, "7401"),
+			net.JoinHostPort(n.host, "7402"), net.JoinHostPort(n.host, "7403")
 		n.Endpoint = "http://" + n.listen
 		n.wrap = []string{"ip", "netns", "exec", ns}
 	}
@@ -84,7 +85,8 @@ func (n *Node) cutFrom(addresses string, in, out bool) error {
 		if !chain.cut {
 			continue
 		}
-		if err := run("ip", "netns", "exec", n.wrap[3], "iptables", "-A", chain.name, chain.flag, addresses, "-j", "DROP"); err != nil {
+		if err := run("ip", "netns", "exec", n.wrap[3], "iptables", "-A", chain.name, chain.flag, addresses, "-j",
+			"DROP"); err != nil {
 			return err
 		}
 	}

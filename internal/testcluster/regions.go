@@ -100,7 +100,8 @@ func (r *Regions) AwaitConnected(ctx context.Context) error {
 				if other == c.Region {
 					continue
 				}
-				if down, err := leader.Metric(fmt.Sprintf("coffer_replication_region_down{region=%q}", other)); err != nil || down != "0" {
+				if down, err := leader.Metric(fmt.Sprintf("coffer_replication_region_down{region=%q}", other)); err != nil ||
+					down != "0" {
 					return fmt.Errorf("%s does not replicate to %s yet", c.Region, other)
 				}
 			}

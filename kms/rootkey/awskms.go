@@ -32,7 +32,8 @@ func openAWSKMS(ctx context.Context, spec string) (Provider, error) {
 	key, query, _ := strings.Cut(spec, "?")
 	options, err := url.ParseQuery(query)
 	if err != nil || key == "" {
-		return nil, errors.New("the root key wants awskms:KEY?endpoint=URL&region=REGION&credentials=FILE&profile=NAME, all but the key optional")
+		return nil, errors.New("the root key wants awskms:KEY?endpoint=URL&region=REGION&credentials=FILE&profile=NAME, " +
+			"all but the key optional")
 	}
 	for name := range options {
 		if name != "endpoint" && name != "region" && name != "credentials" && name != "profile" {
@@ -78,7 +79,9 @@ func binding(additional []byte) map[string]string {
 func (k *awsKMS) Wrap(ctx context.Context, plaintext, additional []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, awsTimeout)
 	defer cancel()
-	out, err := k.client.Encrypt(ctx, &kms.EncryptInput{KeyId: &k.key, Plaintext: plaintext, EncryptionContext: binding(additional)})
+	out, err := k.client.Encrypt(ctx, &kms.EncryptInput{
+		KeyId: &k.key, Plaintext: plaintext, EncryptionContext: binding(additional),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encrypt under the root key %s: %w", k.key, err)
 	}
@@ -88,7 +91,9 @@ func (k *awsKMS) Wrap(ctx context.Context, plaintext, additional []byte) ([]byte
 func (k *awsKMS) Unwrap(ctx context.Context, wrapped, additional []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, awsTimeout)
 	defer cancel()
-	out, err := k.client.Decrypt(ctx, &kms.DecryptInput{KeyId: &k.key, CiphertextBlob: wrapped, EncryptionContext: binding(additional)})
+	out, err := k.client.Decrypt(ctx, &kms.DecryptInput{
+		KeyId: &k.key, CiphertextBlob: wrapped, EncryptionContext: binding(additional),
+	})
 	var invalid *types.InvalidCiphertextException
 	var incorrect *types.IncorrectKeyException
 	switch {

@@ -10,7 +10,8 @@ import (
 )
 
 // Schemes says how root keys are named in the configuration.
-const Schemes = `a path or file:PATH, credential:NAME (systemd), env:VARIABLE, pkcs11:URI (RFC 7512), awskms:KEY?endpoint=URL, or shamir`
+const Schemes = "a path or file:PATH, credential:NAME (systemd), env:VARIABLE, pkcs11:URI (RFC 7512), " +
+	"awskms:KEY?endpoint=URL, or shamir"
 
 // ErrShares says that the root key is one that people hold shares of: it is given with `coffer unseal`.
 var ErrShares = errors.New("the root key has to be given in shares: run `coffer unseal`")
@@ -50,7 +51,8 @@ func Open(ctx context.Context, spec string) (Provider, error) {
 	case "credential": // systemd.exec(5), LoadCredential=
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
-			return nil, fmt.Errorf("the root key is the systemd credential %s, but CREDENTIALS_DIRECTORY is not set: give the unit LoadCredential=%s:…", rest, rest)
+			return nil, fmt.Errorf("the root key is the systemd credential %s, but CREDENTIALS_DIRECTORY is not set: give "+
+				"the unit LoadCredential=%s:…", rest, rest)
 		}
 		return File(filepath.Join(dir, filepath.Base(rest)))
 	case "env":

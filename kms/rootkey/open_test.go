@@ -25,7 +25,9 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, spec := range []string{filepath.Join(dir, "root-key"), "file:" + filepath.Join(dir, "root-key"), "credential:root-key", "env:A_ROOT_KEY"} {
+	for _, spec := range []string{
+		filepath.Join(dir, "root-key"), "file:" + filepath.Join(dir, "root-key"), "credential:root-key", "env:A_ROOT_KEY",
+	} {
 		if got, err := rootkey.Open(t.Context(), spec); err != nil || got.ID() != want.ID() {
 			t.Errorf("%s: %v", spec, err)
 		}

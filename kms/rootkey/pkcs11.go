@@ -54,7 +54,8 @@ func parseURI(uri string) (u tokenURI, err error) {
 	}
 	u.pinSource = strings.TrimPrefix(u.pinSource, "file:")
 	if u.modulePath == "" || u.token == "" || u.object == "" || u.pinSource == "" {
-		return u, errors.New("the root key wants pkcs11:token=TOKEN;object=KEY?module-path=MODULE.so&pin-source=file:PATH (RFC 7512)")
+		return u, errors.New("the root key wants pkcs11:token=TOKEN;object=KEY?module-path=MODULE.so&pin-source=file:PATH " +
+			"(RFC 7512)")
 	}
 	return u, nil
 }
@@ -102,7 +103,8 @@ func (h *hsm) connect() (err error) {
 	if h.session, err = h.module.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION); err != nil {
 		return err
 	}
-	if err := h.module.Login(h.session, pkcs11.CKU_USER, strings.TrimSpace(string(pin))); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+	if err := h.module.Login(h.session, pkcs11.CKU_USER, strings.TrimSpace(string(pin))); err != nil &&
+		!errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
 		return err
 	}
 	h.key, err = h.find()
@@ -124,7 +126,8 @@ func (h *hsm) slot() (uint, error) {
 
 func (h *hsm) find() (pkcs11.ObjectHandle, error) {
 	template := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, h.uri.object),
 	}
 	if err := h.module.FindObjectsInit(h.session, template); err != nil {
@@ -149,7 +152,8 @@ func (h *hsm) close() {
 
 // identify encrypts one fixed block: nodes with the same key see the same, and it tells nothing of the key.
 func (h *hsm) identify() (string, error) {
-	if err := h.module.EncryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, h.key); err != nil {
+	if err := h.module.EncryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)},
+		h.key); err != nil {
 		return "", err
 	}
 	block, err := h.module.Encrypt(h.session, []byte("coffer root id 1"))
@@ -181,7 +185,8 @@ func (h *hsm) with(do func() ([]byte, error)) ([]byte, error) {
 // rejected reports whether the token saw the ciphertext and refused it.
 func rejected(err error) bool {
 	var code pkcs11.Error
-	return errors.As(err, &code) && (code == pkcs11.CKR_ENCRYPTED_DATA_INVALID || code == pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE)
+	return errors.As(err, &code) && (code == pkcs11.CKR_ENCRYPTED_DATA_INVALID ||
+		code == pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE)
 }
 
 func (h *hsm) Wrap(_ context.Context, plaintext, additional []byte) ([]byte, error) {
@@ -190,7 +195,8 @@ func (h *hsm) Wrap(_ context.Context, plaintext, additional []byte) ([]byte, err
 		rand.Read(nonce) // never fails (crypto/rand)
 		params := pkcs11.NewGCMParams(nonce, additional, gcmTag*8)
 		defer params.Free()
-		if err := h.module.EncryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h.key); err != nil {
+		if err := h.module.EncryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)},
+			h.key); err != nil {
 			return nil, err
 		}
 		sealed, err := h.module.Encrypt(h.session, plaintext)
@@ -211,12 +217,14 @@ func (h *hsm) Unwrap(_ context.Context, wrapped, additional []byte) ([]byte, err
 	plaintext, err := h.with(func() ([]byte, error) {
 		params := pkcs11.NewGCMParams(wrapped[:gcmNonce], additional, gcmTag*8)
 		defer params.Free()
-		if err := h.module.DecryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, h.key); err != nil {
+		if err := h.module.DecryptInit(h.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)},
+			h.key); err != nil {
 			return nil, err
 		}
 		return h.module.Decrypt(h.session, wrapped[gcmNonce:])
 	})
-	if rejected(err) || errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) { // SoftHSM says no more of a tag that is wrong
+	// SoftHSM says no more of a tag that is wrong
+	if rejected(err) || errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) {
 		return nil, ErrWrongKey
 	}
 	return plaintext, err

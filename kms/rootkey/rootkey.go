@@ -41,7 +41,8 @@ type inMemory struct {
 func File(path string) (Provider, error) {
 	raw, err := ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the root key file %s does not exist: bring it back from where you keep its copy, or make one for a new cluster with `coffer keygen root-key`", path)
+		return nil, fmt.Errorf("the root key file %s does not exist: bring it back from where you keep its copy, or make "+
+			"one for a new cluster with `coffer keygen root-key`", path)
 	} else if err != nil {
 		return nil, fmt.Errorf("root key: %w", err)
 	}
@@ -109,7 +110,8 @@ func ReadPrivate(path string) ([]byte, error) {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("the file %s has mode %04o, so others can reach it: wanted 0600 (chmod 600 %s)", path, mode, path)
+		return nil, fmt.Errorf("the file %s has mode %04o, so others can reach it: wanted 0600 (chmod 600 %s)",
+			path, mode, path)
 	}
 	return os.ReadFile(path)
 }

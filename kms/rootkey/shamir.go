@@ -49,7 +49,8 @@ func ParseShare(text string) (Share, error) {
 	threshold, err2 := strconv.Atoi(parts[2])
 	x, err3 := strconv.ParseUint(parts[3], 10, 8)
 	y, err4 := base64.RawURLEncoding.Strict().DecodeString(parts[4])
-	if errors.Join(err, err2, err3, err4) != nil || len(id) != 16 || threshold < 1 || threshold > maxShares || x == 0 || len(y) != keyLen {
+	if errors.Join(err, err2, err3, err4) != nil || len(id) != 16 || threshold < 1 || threshold > maxShares || x == 0 ||
+		len(y) != keyLen {
 		return Share{}, ErrShare
 	}
 	return Share{parts[1], threshold, byte(x), y}, nil
@@ -58,7 +59,8 @@ func ParseShare(text string) (Share, error) {
 // Split draws a root key and splits it into shares, any threshold of which give it.
 func Split(shares, threshold int) ([]Share, error) {
 	if threshold < 2 || shares < threshold || shares > maxShares {
-		return nil, fmt.Errorf("%d shares of which %d are needed: wanted at least 2 needed, and from that to %d shares", shares, threshold, maxShares)
+		return nil, fmt.Errorf("%d shares of which %d are needed: wanted at least 2 needed, and from that to %d shares",
+			shares, threshold, maxShares)
 	}
 	key := make([]byte, keyLen)
 	rand.Read(key) // never fails (crypto/rand)

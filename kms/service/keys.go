@@ -172,7 +172,8 @@ func newKey(in *CreateKeyInput) (*kms.Key, error) {
 
 // defaultPolicy is the policy of a key that was given none: it opens the key to the account.
 func defaultPolicy(account string) string {
-	return `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":"` +
+	return `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions",` +
+		`"Effect":"Allow","Principal":{"AWS":"` +
 		iam.Root(account).ARN + `"},"Action":"kms:*","Resource":"*"}]}`
 }
 

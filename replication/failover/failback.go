@@ -76,9 +76,10 @@ func (m *Mover) Failback(ctx context.Context, to string, handOver bool) (int, er
 // writes to a secret are refused for as long as its last state is on its way. It answers how many secrets there are.
 func (m *Mover) Switchover(ctx context.Context, to string) (int, error) {
 	var tasks []replication.Task
-	err := m.each(ctx, m.Home, &replication.Selection{Region: to, Linked: true, Prefix: m.Prefix}, func(i replication.Item) {
-		tasks = append(tasks, replication.Task{Account: i.Account, Name: i.Name, Suffix: i.Suffix})
-	})
+	err := m.each(ctx, m.Home, &replication.Selection{Region: to, Linked: true, Prefix: m.Prefix},
+		func(i replication.Item) {
+			tasks = append(tasks, replication.Task{Account: i.Account, Name: i.Name, Suffix: i.Suffix})
+		})
 	if err != nil || len(tasks) == 0 {
 		return 0, err
 	}
@@ -115,17 +116,18 @@ func (m *Mover) awaitSync(ctx context.Context, region, to string, tasks []replic
 	waiting := wanted(tasks)
 	return m.poll(ctx, func() (bool, error) {
 		missing, refused := 0, ""
-		err := m.each(ctx, region, &replication.Selection{Region: to, Linked: true, Prefix: m.Prefix}, func(i replication.Item) {
-			if !waiting[idOf(&i)] {
-				return
-			}
-			if i.Acked == 0 {
-				missing++
-			}
-			if i.Failed != "" {
-				refused = i.Name + ": " + i.Failed
-			}
-		})
+		err := m.each(ctx, region, &replication.Selection{Region: to, Linked: true, Prefix: m.Prefix},
+			func(i replication.Item) {
+				if !waiting[idOf(&i)] {
+					return
+				}
+				if i.Acked == 0 {
+					missing++
+				}
+				if i.Failed != "" {
+					refused = i.Name + ": " + i.Failed
+				}
+			})
 		if err == nil && refused != "" {
 			err = fmt.Errorf("%s %w: %s", to, ErrRefused, refused)
 		}

@@ -122,13 +122,16 @@ func (m *Mover) Failover(ctx context.Context, o Options) (*LossReport, error) {
 		return report, fmt.Errorf("the region %s, which this runs in, can't be asked: %s", m.Home, report.Silent[m.Home])
 	}
 	if len(report.Alive) > 0 && !o.Force && !o.DryRun {
-		return report, fmt.Errorf("%w: %s is reached from %s. Use --force if its secrets shall be promoted all the same: it goes on taking writes, which are then not replicated", ErrAlive, o.Lost, strings.Join(report.Alive, ", "))
+		return report, fmt.Errorf("%w: %s is reached from %s. Use --force if its secrets shall be promoted all the same: "+
+			"it goes on taking writes, which are then not replicated", ErrAlive, o.Lost, strings.Join(report.Alive, ", "))
 	}
 	holders, err := m.holders(ctx, survivors, o.Lost)
 	if err != nil {
 		return report, err
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(holders), func(a, b secretID) int { return strings.Compare(a.name, b.name) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(holders), func(a, b secretID) int {
+		return strings.Compare(a.name, b.name)
+	}) {
 		moved := choose(holders[id], o.Primary, m.Home)
 		report.Secrets = append(report.Secrets, moved)
 		if _, here := holders[id][m.Home]; !here {
@@ -160,7 +163,8 @@ func (m *Mover) inspect(ctx context.Context, region, lost string) (last *Report,
 }
 
 // holders are the replicas of a region's secrets, and the secrets that were promoted from it, by secret and region.
-func (m *Mover) holders(ctx context.Context, in map[string]Region, of string) (map[secretID]map[string]replication.Item, error) {
+func (m *Mover) holders(ctx context.Context, in map[string]Region,
+	of string) (map[secretID]map[string]replication.Item, error) {
 	found := map[secretID]map[string]replication.Item{}
 	for region := range in {
 		err := m.each(ctx, region, &replication.Selection{Region: of, Prefix: m.Prefix}, func(item replication.Item) {
@@ -178,7 +182,8 @@ func (m *Mover) holders(ctx context.Context, in map[string]Region, of string) (m
 }
 
 // each calls visit with everything that a region lists.
-func (m *Mover) each(ctx context.Context, region string, sel *replication.Selection, visit func(replication.Item)) error {
+func (m *Mover) each(ctx context.Context, region string, sel *replication.Selection,
+	visit func(replication.Item)) error {
 	page := *sel
 	for {
 		got, err := m.Regions[region].List(ctx, &page)
@@ -220,7 +225,9 @@ func choose(at map[string]replication.Item, named, home string) Moved {
 		}
 	}
 	item := at[best]
-	moved := Moved{Name: item.Name, To: best, Before: item.Primary == "", Revision: item.Revision, item: item, keys: map[string]string{}}
+	moved := Moved{
+		Name: item.Name, To: best, Before: item.Primary == "", Revision: item.Revision, item: item, keys: map[string]string{},
+	}
 	if item.ChangedAt != 0 {
 		moved.ChangedAt, moved.ReceivedAt = time.UnixMilli(item.ChangedAt), time.UnixMilli(item.ReceivedAt)
 	}
@@ -256,7 +263,9 @@ func (m *Mover) promote(ctx context.Context, survivors map[string]Region, report
 			w := &replication.Work{Do: replication.DoPromote, Region: report.Lost}
 			for _, i := range part {
 				s := &report.Secrets[i]
-				w.Tasks = append(w.Tasks, replication.Task{Account: s.item.Account, Name: s.item.Name, Suffix: s.item.Suffix, Links: s.keys})
+				w.Tasks = append(w.Tasks, replication.Task{
+					Account: s.item.Account, Name: s.item.Name, Suffix: s.item.Suffix, Links: s.keys,
+				})
 			}
 			got, err := m.Regions[region].Carry(ctx, w)
 			if err != nil {
