@@ -57,6 +57,9 @@ func (n *Cluster) restore(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := n.readsArchive(r.Context(), sum.Header.Cluster.Format); err != nil {
+		return err
+	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -44,12 +45,14 @@ func (n *Cluster) calls() http.Handler {
 	}
 	handle("POST /propose", n.handlePropose, pki.Node)
 	handle("POST /join", n.handleJoin, pki.Node)
+	handle("POST /formats", n.handleFormats, pki.Node)
 	handle("POST /progress", n.handleProgress, pki.Node)
 	handle("POST /checkpoint", n.handleCheckpoint, pki.Node)
 	handle("POST /damaged", n.handleDamaged, pki.Node)
 	handle("GET /status", n.handleStatus, pki.Node, pki.Operator)
 	handle("POST /remove", n.handleRemove, pki.Operator)
 	handle("POST /transfer-leader", n.handleTransfer, pki.Operator)
+	handle("POST /raise-format", n.handleRaiseFormat, pki.Operator)
 	handle("POST /verify", n.handleVerify, pki.Operator)
 	handle("GET /snapshot", n.handleSnapshot, pki.Operator)
 	handle("POST /restore", n.handleRestore, pki.Operator)
@@ -153,3 +156,8 @@ type CallError struct {
 }
 
 func (e *CallError) Error() string { return "node " + e.Node + ": " + e.Message }
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // a caller that has gone asks again
+}

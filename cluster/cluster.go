@@ -99,7 +99,8 @@ type Cluster struct {
 	leadership  chan bool
 	caughtUp    atomic.Bool // with the leader, once since the start
 
-	formMu sync.Mutex // held while this node becomes part of a cluster
+	membership sync.Mutex // held while this leader takes a node in, and while it asks all members for something
+	formMu     sync.Mutex // held while this node becomes part of a cluster
 
 	begin  func()
 	cancel context.CancelFunc
@@ -135,7 +136,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	n.client = n.peers.client()
-	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect, Version: fsm.Version}
+	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect, Format: fsm.Formats().Newest}
 	if n.gossip, err = startGossip(regionPool(c), c.Credentials.Cluster, self); err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type meta struct {
 	Endpoint string `cbor:"2,keyasint"`           // URL of its client port
 	Formed   bool   `cbor:"3,keyasint,omitempty"` // it is part of a cluster
 	Expect   int    `cbor:"4,keyasint,omitempty"` // bootstrap-expect of one that is not
-	Version  int    `cbor:"5,keyasint"`           // highest command version it applies
+	Format   uint64 `cbor:"5,keyasint"`           // newest format that it works with
 }
 
 // gossip is a memberlist pool. Its key is derived from a configured one together with the cluster's authority and the

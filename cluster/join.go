@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/fxamacker/cbor/v2"
@@ -14,12 +13,12 @@ import (
 
 // joinRequest is what a node without data says of itself.
 type joinRequest struct {
-	RootKeyID string `cbor:"1,keyasint"`
-	Version   int    `cbor:"2,keyasint"`
+	RootKeyID string          `cbor:"1,keyasint"`
+	Formats   fsm.FormatRange `cbor:"2,keyasint"` // that it works with
 }
 
 func (n *Cluster) join(ctx context.Context, through string) error {
-	body, err := cbor.Marshal(joinRequest{n.config.RootKeyID(), fsm.Version})
+	body, err := cbor.Marshal(joinRequest{n.config.RootKeyID(), fsm.Formats()})
 	if err != nil {
 		return err
 	}
@@ -46,6 +45,12 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "wanted a join request", http.StatusBadRequest)
 		return
 	}
+	n.membership.Lock()
+	defer n.membership.Unlock()
+	format, err := n.format()
+	if err == nil {
+		err = req.Formats.Check(format)
+	}
 	id, rootKey := callerOf(r).ID, n.config.RootKeyID()
 	raftNode := n.raft.Load()
 	switch {
@@ -55,8 +60,8 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 	case req.RootKeyID != "" && rootKey != "" && req.RootKeyID != rootKey: // a sealed node can read nothing until it has the right one
 		http.Error(w, "this node has another root key than the cluster: give it the cluster's root key", http.StatusForbidden)
 		return
-	case req.Version < fsm.Version:
-		http.Error(w, fmt.Sprintf("this node applies commands up to version %d, the cluster uses %d: install a newer Coffer", req.Version, fsm.Version), http.StatusForbidden)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
 	if n.isMember(id) {

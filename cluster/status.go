@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -19,7 +18,7 @@ type Member struct {
 	Alive    bool   `json:"alive"`
 	Peer     string `json:"peer"`
 	Endpoint string `json:"endpoint"`
-	Version  int    `json:"command_version"`
+	Format   uint64 `json:"newest_format"` // that it works with, as it tells by gossip
 }
 
 // Status is what a node says of itself and its cluster.
@@ -36,6 +35,7 @@ type Status struct {
 	Digest  string   `json:"digest"`
 	Cluster string   `json:"cluster_id,omitempty"`
 	Health  Health   `json:"health"`
+	Format  uint64   `json:"format,omitempty"` // of the state
 	Members []Member `json:"members"`
 }
 
@@ -49,7 +49,7 @@ func (n *Cluster) Status() Status {
 	s.Applied, s.Digest = index, fmt.Sprintf("%016x", digest)
 	_ = n.config.Store.View(func(tx *fsm.Tx) error { // damage is reported as not ready
 		c, _ := tx.Cluster()
-		s.Cluster = c.ID
+		s.Cluster, s.Format = c.ID, c.Format
 		return nil
 	})
 	r := n.raft.Load()
@@ -65,7 +65,7 @@ func (n *Cluster) Status() Status {
 		if !up {
 			m, _ = n.gossip.find(id)
 		}
-		s.Members = append(s.Members, Member{ID: id, Voter: server.Suffrage == raft.Voter, Leader: id == s.Leader, Alive: up, Peer: m.Peer, Endpoint: m.Endpoint, Version: m.Version})
+		s.Members = append(s.Members, Member{ID: id, Voter: server.Suffrage == raft.Voter, Leader: id == s.Leader, Alive: up, Peer: m.Peer, Endpoint: m.Endpoint, Format: m.Format})
 	}
 	return s
 }
@@ -77,8 +77,7 @@ func (n *Cluster) handleStatus(w http.ResponseWriter, r *http.Request) {
 	for i, m := range s.Members {
 		s.Members[i].NonVoter = said.said[m.ID].NonVoter
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s)
+	writeJSON(w, s)
 }
 
 // AtLeader answers with the leader's address, and false, unless this node leads.

@@ -78,7 +78,7 @@ func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *lay
 		if l.Type != raft.LogCommand || l.Index <= before.index {
 			continue
 		}
-		w.index, w.placed, w.carriedOut = l.Index, 0, nil
+		w.index, w.term, w.placed, w.carriedOut = l.Index, l.Term, 0, nil
 		outcomes, err := w.applyEntry(l.Data)
 		if err != nil {
 			return fmt.Errorf("log entry %d: %w", l.Index, err)
@@ -121,6 +121,9 @@ func (w *writeTx) carryOut(command []byte) (Outcome, error) {
 	if why := w.late(e.Base, c); why != "" {
 		return Outcome{Unknown: why}, nil
 	}
+	if need := FormatOf(c); need > FirstFormat && need > w.Format() {
+		return Outcome{Refused: refusal(ErrFormat(need, w.Format()))}, nil
+	}
 	w.request, w.added, w.removed = e.ID, nil, false
 	out, err := c.apply(w)
 	if refused := refusal(err); refused != nil {
@@ -137,6 +140,7 @@ type writeTx struct {
 	Tx
 	digest uint64
 	index  uint64 // of the entry being applied
+	term   uint64 // of it
 	placed uint64 // values added by it
 
 	proposals  *proposals

@@ -14,10 +14,6 @@ import (
 	"coffer/secret"
 )
 
-// Version is the highest command version that this build applies. Nodes announce it, and the leader
-// proposes only what every member can apply.
-const Version = 1
-
 // Command is one change. What is random or depends on a clock is in it; what depends on the state is
 // decided when it is applied. Times are milliseconds since 1970.
 type Command interface {
@@ -76,6 +72,7 @@ var kinds = map[Kind]func() Command{
 	45: func() Command { return &AddReplicationKey{} },
 	46: func() Command { return &Repair{} },
 	47: func() Command { return &RestoreDisplaced{} },
+	48: func() Command { return &RaiseFormat{} },
 }
 
 // kindOf is the inverse of kinds.
@@ -98,6 +95,8 @@ type Cluster struct {
 	DefaultKeyID string `cbor:"6,keyasint"`
 	// RootKey is how nodes reach the root key since it was last rotated (rootkey.Schemes); it is no secret.
 	RootKey string `cbor:"7,keyasint,omitempty"`
+	// Format is the format of the state ([FormatRange]).
+	Format uint64 `cbor:"9,keyasint"`
 	// Epoch is when the state began that other regions know: at the forming, or at the last restore (milliseconds since
 	// 1970). Of what the region sends, other regions take nothing of an earlier epoch than they have seen.
 	Epoch int64 `cbor:"8,keyasint,omitempty"`

@@ -223,6 +223,10 @@ func ReadSnapshot(in io.Reader, keep func(h Header, table byte, key, row []byte)
 	if err := decoding.Unmarshal(header, &sum.Header); err != nil {
 		return sum, badSnapshot("its header can't be decoded")
 	}
+	if f := sum.Header.Cluster.Format; f == 0 { // not formed yet
+	} else if err := Formats().Check(f); err != nil {
+		return sum, badSnapshot("%v", err)
+	}
 	digest := uint64(0)
 	var lastTable table
 	var lastKey []byte

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -131,7 +132,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKey: n.secrets.regionGossipKey,
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
-		RootKeyID: n.rootKeyID, Calls: append(n.roots.calls(), n.regionCalls()...), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
+		RootKeyID: n.rootKeyID, Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
 		OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
 	})
 	if err != nil {
@@ -148,6 +149,14 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	return n, n.writeInfo()
 }
 
+// moreCalls are calls that builds for tests add.
+var moreCalls = func(*Node) []cluster.Call { return nil }
+
+// calls are what the peer port answers besides the cluster's own calls.
+func (n *Node) calls() []cluster.Call {
+	return slices.Concat(n.roots.calls(), n.regionCalls(), moreCalls(n))
+}
+
 // checkState refuses to start over a state that this node's root key, region or account does not fit.
 func (n *Node) checkState() error {
 	c, formed, err := n.formed()
@@ -159,6 +168,9 @@ func (n *Node) checkState() error {
 }
 
 func (n *Node) fits(c fsm.Cluster) error {
+	if err := fsm.Formats().Check(c.Format); err != nil {
+		return err
+	}
 	switch id := n.secrets.peer.Identity; {
 	case c.Region != id.Region:
 		return fmt.Errorf("the stored state is of region %s, this node's certificate is for %s", c.Region, id.Region)
@@ -229,7 +241,7 @@ func (n *Node) initialize(ctx context.Context) error {
 	key.Manage("Default key that protects secrets for which no other key was chosen")
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(fsm.ID(id), n.store.Applied(), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
-		ID: id.String(), Region: n.secrets.peer.Identity.Region, Account: account,
+		ID: id.String(), Format: fsm.Formats().Newest, Region: n.secrets.peer.Identity.Region, Account: account,
 		RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
 	}}))
 	return err

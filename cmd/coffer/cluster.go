@@ -59,6 +59,8 @@ recovered or restored from an archive.`
 			}
 			return "/transfer-leader?to=" + url.QueryEscape(args[0])
 		}, showNothing)
+	call("raise-format FORMAT", "Raise the format of the state, once every node reads it: there is no way back", http.MethodPost, cobra.ExactArgs(1),
+		func(args []string) string { return "/raise-format?to=" + url.QueryEscape(args[0]) }, showNothing)
 	call("verify", "Compare the nodes' states now, as the leader does every minute", http.MethodPost, cobra.NoArgs, fixed("/verify"), showVerified)
 	return cmd
 }

@@ -4,6 +4,7 @@ package testcluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,7 @@ type Node struct {
 	Data     string
 	Log      string
 	Env      []string // besides this process's
+	Binary   string   // of the next starts; the cluster's if empty
 
 	cluster              *Cluster
 	listen, peer, gossip string
@@ -202,6 +204,9 @@ func (c *Cluster) AwaitReady(ctx context.Context) error {
 	})
 }
 
+// OperatorDir has the operator's certificate.
+func (c *Cluster) OperatorDir() string { return c.operator }
+
 // Close kills what still runs.
 func (c *Cluster) Close() {
 	for _, n := range c.Nodes {
@@ -245,7 +250,7 @@ func Eventually(ctx context.Context, what string, check func() error) error {
 // Start starts the node's process.
 func (n *Node) Start() error {
 	c := n.cluster
-	args := append(append([]string{}, n.wrap...), c.Binary, "server", "--data", n.Data, "--log-level", "debug",
+	args := append(append([]string{}, n.wrap...), cmp.Or(n.Binary, c.Binary), "server", "--data", n.Data, "--log-level", "debug",
 		"--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile), "--key", c.path(n.ID, pki.KeyFile),
 		"--listen", n.listen, "--peer", n.peer, "--gossip", n.gossip, "--gossip-key", c.path("gossip-key"),
 		"--root-key", n.rootKey, "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(n.expect))
@@ -419,7 +424,7 @@ func (n *Node) OperateWith(ctx context.Context, input string, args ...string) (s
 	c := n.cluster
 	args = append(args, "--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert",
 		filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile))
-	cmd := exec.CommandContext(ctx, c.Binary, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(n.Binary, c.Binary), args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
