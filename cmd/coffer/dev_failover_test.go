@@ -125,39 +125,62 @@ func TestDevLosesNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The leader is killed: the others go on.
+	d.losesLeader()
+	d.losesMajority()
+	if after := d.info.Regions["us-east-1"].Endpoints; !slices.Equal(after, before) {
+		t.Errorf("the endpoints were %v and are %v", before, after)
+	}
+	d.leaderHangs()
+	d.nodeEnds()
+	select {
+	case <-d.done:
+		t.Error("coffer dev ended")
+	default:
+	}
+}
+
+// at is the index of a node.
+func at(id string) int { return int(id[1] - '1') }
+
+// losesLeader kills the leader: the others go on, and what is not possible now is refused.
+func (d *devProcess) losesLeader() {
 	lead := d.leader()
 	dead, a, b := ids(lead)
-	at := func(id string) int { return int(id[1] - '1') }
 	out := d.must("kill", dead)
 	for _, want := range []string{
 		"It led the region; now n", "2 of 3 nodes run: reads and writes go on", "start " + dead,
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("kill did not say %q:\n%s", want, out)
+			d.t.Errorf("kill did not say %q:\n%s", want, out)
 		}
 	}
 	d.eventually("a write after the leader was killed", func() error { return d.put(at(a), "two") })
 	d.reads(at(b), "two", false)
 	d.shows(dead+` +killed +- `, ` running +leader `, ` running +follower `)
 	if n := d.info.Regions["us-east-1"].Nodes[lead]; n.PID != 0 || n.State != nodeKilled {
-		t.Errorf("dev.json says of the killed node: %+v", n)
+		d.t.Errorf("dev.json says of the killed node: %+v", n)
 	}
 	operator := filepath.Join(d.dir, "us-east-1", operatorYAML)
-	if out, err := exec.Command(binary, "cluster", "members", "--config", operator).CombinedOutput(); err != nil {
-		t.Errorf("cluster members with %s: %v\n%s", operator, err, out)
+	if out, err := exec.Command(d.binary, "cluster", "members", "--config", operator).CombinedOutput(); err != nil {
+		d.t.Errorf("cluster members with %s: %v\n%s", operator, err, out)
 	}
 	d.refused("is killed", "kill", dead)
 	d.refused("is running", "start", a)
 	d.refused("wanted one of n1, n2, n3", "kill", "n4")
+	d.must("start", dead)
+	d.shows(`3 of 3 nodes run`)
+}
 
-	// A second one: writes are refused, reads go on and say so; one of them back, and writes go on.
-	out = d.must("kill", a)
+// losesMajority kills two nodes: writes are refused, reads go on and say so, until one of them is back.
+func (d *devProcess) losesMajority() {
+	dead, a, b := ids(d.leader())
+	d.must("kill", dead)
+	out := d.must("kill", a)
 	if !strings.Contains(out, "1 of 3 nodes runs, which is no majority: writes are refused. Reads go on at "+b) {
-		t.Errorf("kill said\n%s", out)
+		d.t.Errorf("kill said\n%s", out)
 	}
 	if err := d.put(at(b), "refused"); err == nil {
-		t.Error("a write without a majority was accepted")
+		d.t.Error("a write without a majority was accepted")
 	}
 	d.reads(at(b), "two", true)
 	d.must("start", dead)
@@ -165,12 +188,11 @@ func TestDevLosesNodes(t *testing.T) {
 	d.reads(at(b), "three", false)
 	d.must("start", a)
 	d.shows(`3 of 3 nodes run`, ` running +leader `)
-	if after := d.info.Regions["us-east-1"].Endpoints; !slices.Equal(after, before) {
-		t.Errorf("the endpoints were %v and are %v", before, after)
-	}
+}
 
-	// The leader hangs; then it is stopped while it hangs.
-	lead = d.leader()
+// leaderHangs pauses the leader and lets it go on, then stops it while it hangs.
+func (d *devProcess) leaderHangs() {
+	lead := d.leader()
 	hung, a, b := ids(lead)
 	d.must("pause", hung)
 	d.shows(hung + ` +paused +- `)
@@ -183,11 +205,12 @@ func TestDevLosesNodes(t *testing.T) {
 	d.must("stop", hung)
 	d.shows(hung + ` +stopped +- `)
 	d.must("start", hung)
+}
 
-	// One ends by itself: it is told with its end and what to type, and the others go on.
-	gone := d.info.Regions["us-east-1"].Nodes[1]
-	if err := syscall.Kill(gone.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+// nodeEnds ends one that nobody told to end: it is told with its end and what to type, and the others go on.
+func (d *devProcess) nodeEnds() {
+	if err := syscall.Kill(d.info.Regions["us-east-1"].Nodes[1].PID, syscall.SIGKILL); err != nil {
+		d.t.Fatal(err)
 	}
 	d.shows(`n2 +ended +- `, `n2 ended by itself \(signal: killed\)`)
 	d.eventually("to be told", func() error {
@@ -202,12 +225,6 @@ func TestDevLosesNodes(t *testing.T) {
 	d.must("start", "n2")
 	d.reads(1, "five", false)
 	d.shows(`3 of 3 nodes run`)
-
-	select {
-	case <-d.done:
-		t.Error("coffer dev ended")
-	default:
-	}
 }
 
 // TestDevKilledBesidePausedNode kills `coffer dev` with a node that is paused and can't see it: nobody is left
