@@ -42,8 +42,9 @@ func (d *dev) look(p *devServer) nodeView {
 	return v
 }
 
-// viewTimeout bounds the questions to nodes of this machine.
-const viewTimeout = 2 * time.Second
+// viewTimeout bounds the questions to nodes of this machine. A node asks the others before it answers, and waits some
+// seconds for one that hangs.
+const viewTimeout = 6 * time.Second
 
 // viewRegion asks all nodes of a region that run, all at once.
 func (d *dev) viewRegion(ctx context.Context, region string) []nodeView {
