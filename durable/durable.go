@@ -2,6 +2,7 @@
 package durable
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -11,10 +12,14 @@ func Install(temp, path string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
+	return SyncDir(path)
+}
+
+// SyncDir syncs the directory that path is in, so that a file renamed to path stays there after a power failure.
+func SyncDir(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return dir.Sync()
+	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -18,6 +18,7 @@ import (
 var floors = [][]string{
 	{"secret", "kms", "iam"},
 	{"damage", "durable"},
+	{"rows"},
 	{"fsm"},
 	{"cluster"},
 	{"serving"},

@@ -1,0 +1,148 @@
+package rows
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidwall/btree"
+	"go.etcd.io/bbolt"
+
+	"coffer/damage"
+)
+
+// When the file is brought up to date: at the latest flushInterval after a change, or when flushEarly bytes are in memory.
+// Applying waits while more than maxUnflushed are there, those that are being written included; a single batch may go
+// beyond it. Writing each batch by itself would sync the disk and rewrite the same pages for every few commands: it halved the
+// rate of writes (docs/decisions/003-flush.md).
+const (
+	flushInterval = 2 * time.Second
+	flushEarly    = 12 << 20
+	maxUnflushed  = 32 << 20
+	flushRetry    = time.Second
+)
+
+// flushAlong flushes shortly after changes, until the store closes.
+func (s *Store) flushAlong() {
+	defer s.flusher.Done()
+	for {
+		select {
+		case <-s.wake:
+		case <-s.closing:
+			return
+		}
+		for pause := flushInterval; ; pause = flushRetry {
+			select {
+			case <-time.After(pause):
+			case <-s.full:
+			case <-s.closing:
+				return
+			}
+			err := s.Flush()
+			if err == nil || s.damaged.Load() != nil || s.fatal.Load() != nil {
+				break
+			}
+			s.options.Log.Error("applied entries can't be stored; trying again", "error", err)
+		}
+	}
+}
+
+// Flush writes all that is applied to the file, together with the index it reaches, in one synced transaction. When the disk is
+// full it fails and may be tried again. After any other failure nobody can say what is on disk: see [Options.OnFatal].
+func (s *Store) Flush() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	if err := cmp.Or(load(&s.damaged), load(&s.fatal)); err != nil {
+		return err
+	}
+	f, rows, to := s.freeze()
+	if rows == nil {
+		return nil
+	}
+	err := f.guard(func() error {
+		if s.options.Fault != nil {
+			if err := s.options.Fault(); err != nil {
+				return err
+			}
+		}
+		return f.write(rows, &to, s.schema)
+	})
+	switch {
+	case err == nil:
+		s.stuck.Store(nil)
+		s.durable.Store(&to)
+		s.thaw()
+		return nil
+	case errors.Is(err, damage.Err):
+		s.fail(err)
+	case damage.FullBeforeSync(err):
+		err = fmt.Errorf("the disk of this node does not take writes: %w", err)
+		s.stuck.Store(&err)
+	default:
+		err = fmt.Errorf("a write to the state store failed, and what is on disk is not known: %w", err)
+		s.die(err)
+	}
+	return err
+}
+
+// freeze hands what is in memory to a flush: batches go to a new layer from now on. What an earlier flush could not write is
+// part of it. It returns no layer when the file is up to date.
+func (s *Store) freeze() (f *file, rows *layer, to Position) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	p := s.now.Load()
+	if p.file == nil {
+		return nil, nil, to
+	}
+	rows = p.layers[0]
+	for _, older := range p.layers[1:] {
+		rows = rows.over(older)
+	}
+	if rows.empty() && p.position.same(s.durable.Load()) {
+		return nil, nil, to
+	}
+	s.show(&picture{file: p.file, layers: []*layer{newLayer(len(s.schema)), rows}, position: p.position, flushes: p.flushes + 1})
+	return p.file, rows, p.position
+}
+
+// thaw lets go of what a flush has written.
+func (s *Store) thaw() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	p := s.now.Load()
+	s.show(&picture{file: p.file, layers: p.layers[:1:1], position: p.position, flushes: p.flushes})
+}
+
+// write writes a layer's rows, and the position that they reach.
+func (f *file) write(rows *layer, to *Position, tables schema) error {
+	return f.db.Update(func(tx *bbolt.Tx) error {
+		for n, tree := range rows.trees {
+			if tree == nil {
+				continue
+			}
+			if err := writeTable(tx.Bucket([]byte(tables[n].Name)), tree, tables[n].Ascending); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket([]byte(meta.Name)).Put(positionKey, to.row())
+	})
+}
+
+// filled is how far pages are filled where rows come in the order of their keys.
+const filled = 0.95
+
+func writeTable(b *bbolt.Bucket, rows *btree.Map[string, []byte], ascending bool) (err error) {
+	if ascending {
+		b.FillPercent = filled
+	}
+	rows.Scan(func(key string, row []byte) bool {
+		if row == nil {
+			err = b.Delete([]byte(key))
+		} else {
+			err = b.Put([]byte(key), row)
+		}
+		return err == nil
+	})
+	return err
+}
