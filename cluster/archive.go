@@ -53,11 +53,11 @@ func (n *Cluster) restore(r *http.Request) error {
 		return err
 	}
 	defer f.Close()
-	sum, err := fsm.ReadSnapshot(f, nil)
+	sum, err := fsm.ReadSnapshot(f)
 	if err != nil {
 		return err
 	}
-	if err := n.readsArchive(r.Context(), sum.Header.Cluster.Format); err != nil {
+	if err := n.readsArchive(r.Context(), sum.Cluster.Format); err != nil {
 		return err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -66,7 +66,7 @@ func (n *Cluster) restore(r *http.Request) error {
 	node := n.raft.Load()
 	term := n.established.Swap(0) // nobody's reads are confirmed while nodes change over
 	defer n.established.CompareAndSwap(0, term)
-	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: sum.Header.Index, Term: sum.Header.Term, Size: size}
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: sum.Index, Term: sum.Term, Size: size}
 	if err := node.Restore(meta, f, time.Minute); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}

@@ -208,7 +208,7 @@ func (n *Cluster) snapshotStore() (raft.SnapshotStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot directory: %w", err)
 	}
-	return store, nil
+	return fsm.Snapshots{SnapshotStore: store}, nil
 }
 
 func (n *Cluster) raftConfig() *raft.Config {
@@ -233,7 +233,8 @@ func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
-	rc.NoSnapshotRestoreOnStart = n.config.Store.Applied() >= newest
+	durable, _ := n.config.Store.Durable()
+	rc.NoSnapshotRestoreOnStart = durable >= newest
 	if err := n.logs.Verify(newest); err != nil {
 		return fmt.Errorf("read the Raft log: %w", err)
 	}
@@ -385,6 +386,7 @@ func (n *Cluster) servers() []raft.Server {
 // Stop ends this node's part. It returns when everything that Start began has ended.
 func (n *Cluster) Stop() {
 	n.cancel()
+	n.config.Store.StopApplying() // or Raft would wait for an entry that waits for a full disk
 	if r := n.raft.Load(); r != nil {
 		if err := r.Shutdown().Error(); err != nil {
 			n.log.Warn("Raft: shut down", "error", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/raft"
 
-	"coffer/secret"
+	"coffer/rows"
 )
 
 var _ raft.BatchingFSM = (*Store)(nil)
@@ -20,13 +20,27 @@ func (s *Store) Apply(l *raft.Log) any { return s.ApplyBatch([]*raft.Log{l})[0] 
 // ApplyBatch applies entries. Entries that are already in the store are skipped. For each entry the answer
 // is a []Outcome, one a command, or an error. The rows are written to the file later, together with the
 // index they reach (Flush); until then reads find them in memory, and a crash replays them from the log.
+//
+// An entry that can't be applied, though it is what was proposed, ends the applying there and changes nothing: see
+// [Store.Halted]. No later entry is applied either, since its outcome depends on those before.
 func (s *Store) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
-	if err := s.awaitRoom(); err != nil {
-		return all(answers, err)
+	if err := s.ended.Load(); err != nil {
+		return all(answers, *err)
 	}
-	if err := s.applyBatch(logs, answers); err != nil {
-		s.fail(err)
+	err := s.applyBatch(logs, answers)
+	var halt *haltedError
+	if errors.As(err, &halt) { // what comes before it is decided again, without it
+		if before := s.applyBatch(logs[:halt.at], answers); before == nil {
+			s.halt(halt)
+			all(answers[halt.at:], halt)
+			return answers
+		} else {
+			err = before
+		}
+	}
+	if err != nil {
+		s.ended.CompareAndSwap(nil, &err)
 		return all(answers, err)
 	}
 	return answers
@@ -40,61 +54,59 @@ func all(answers []any, err error) []any {
 }
 
 func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
-	if err := s.damaged.Load(); err != nil {
-		return *err
+	at := 0
+	defer func() {
+		if p := recover(); p != nil { // a mistake in the code, which all nodes make at this entry
+			s.log.Error("applying a log entry panicked", "index", logs[at].Index, "panic", p, "stack", string(debug.Stack()))
+			err = s.cannot(logs, at, fmt.Errorf("applying it panicked: %v", p))
+		}
+	}()
+	err = s.rows.Update(func(r *rows.Writer) error {
+		w := &writeTx{Tx: Tx{r.Tx}, Writer: r, proposals: s.proposals}
+		if w.proposals == nil {
+			w.proposals = w.readProposals()
+		}
+		s.proposals = nil // it is ahead of the state until all entries are applied
+		applied := r.Position().Index
+		for i, l := range logs {
+			if l.Index <= applied {
+				continue
+			}
+			at = i
+			switch l.Type {
+			case raft.LogConfiguration:
+				r.Configure(l.Index, l.Data)
+			case raft.LogCommand:
+				if answers[i], err = s.applyEntry(w, l); err != nil {
+					return s.cannot(logs, i, err)
+				}
+			default:
+				continue
+			}
+			r.Reach(l.Index, l.Term)
+		}
+		s.proposals = w.proposals
+		return nil
+	})
+	if errors.Is(err, rows.ErrContradiction) {
+		return s.cannot(logs, at, err)
 	}
-	s.position.Lock()
-	before := s.position.state
-	s.position.Unlock()
-
-	st := state{}
-	batch := newLayer()
-	if err := s.decide(logs, answers, before, batch, &st); err != nil || st.index == 0 {
-		return err
-	}
-	s.publish(batch, st)
-	return nil
+	return err
 }
 
-// decide applies entries to batch, over the state as it is, and says how far they reach.
-func (s *Store) decide(logs []*raft.Log, answers []any, before state, batch *layer, st *state) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverDamage(&err)
-	s.swap.RLock()
-	defer s.swap.RUnlock()
-	s.mu.RLock()
-	tx, err := s.db.Begin(false)
-	w := &writeTx{Tx: Tx{tx: tx, layers: [4]*layer{batch, s.active, s.flushing}}, digest: before.digest}
-	s.mu.RUnlock()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	if s.proposals == nil {
-		s.proposals = w.readProposals()
-	}
-	w.proposals, s.proposals = s.proposals, nil // it is ahead of the state until all entries are applied
-	for i, l := range logs {
-		if l.Type != raft.LogCommand || l.Index <= before.index {
-			continue
-		}
-		w.index, w.term, w.placed, w.carriedOut = l.Index, l.Term, 0, nil
-		outcomes, err := w.applyEntry(l.Data)
-		if err != nil {
-			return fmt.Errorf("log entry %d: %w", l.Index, err)
-		}
-		answers[i] = outcomes
-		st.index, st.term = l.Index, l.Term
-	}
-	st.digest, s.proposals = w.digest, w.proposals
-	return nil
-}
-
-func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
-	commands, err := DecodeEntry(data)
+func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {
+	sum, err := EntrySum(l.Data)
 	if err != nil {
 		return nil, err
 	}
+	if skipped, ok := s.skip[l.Index]; ok && skipped == sum {
+		return w.skip(l.Index, sum), nil
+	}
+	commands, err := DecodeEntry(l.Data)
+	if err != nil {
+		return nil, err
+	}
+	w.index, w.term, w.placed, w.carriedOut = l.Index, l.Term, 0, nil
 	outcomes := make([]Outcome, len(commands))
 	for i, b := range commands {
 		if outcomes[i], err = w.carryOut(b); err != nil {
@@ -109,9 +121,6 @@ func (w *writeTx) applyEntry(data []byte) ([]Outcome, error) {
 func (w *writeTx) carryOut(command []byte) (Outcome, error) {
 	e, c, err := Decode(command)
 	if err != nil {
-		if !errors.Is(err, ErrUnknownCommand) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
 		return Outcome{}, err
 	}
 	id, sum := ID(e.ID), xxhash.Sum64(command)
@@ -135,10 +144,10 @@ func (w *writeTx) carryOut(command []byte) (Outcome, error) {
 	return out, nil
 }
 
-// writeTx is the transaction of a batch: it writes to the first of its layers and keeps the digest up to date.
+// writeTx is the transaction of a batch: what commands are applied in.
 type writeTx struct {
 	Tx
-	digest uint64
+	Writer *rows.Writer
 	index  uint64 // of the entry being applied
 	term   uint64 // of it
 	placed uint64 // values added by it
@@ -154,99 +163,23 @@ type writeTx struct {
 
 // atomically calls do: when it fails, nothing of what it wrote stays.
 func (w *writeTx) atomically(do func() error) error {
-	digest, placed, layers := w.digest, w.placed, w.layers
-	w.layers = [4]*layer{newLayer(), layers[0], layers[1], layers[2]}
-	err := do()
-	scratch := w.layers[0]
-	w.layers = layers
+	placed := w.placed
+	err := w.Writer.Atomically(do)
 	if err != nil {
-		w.digest, w.placed = digest, placed
-		return err
+		w.placed = placed
 	}
-	for t, rows := range scratch.rows {
-		for key, row := range rows {
-			w.layers[0].set(table(t), []byte(key), row)
-		}
-	}
-	return nil
+	return err
 }
 
-func (w *writeTx) put(t table, key, payload []byte) {
-	if old := w.row(t, key); old != nil && t != tableMeta {
-		w.digest -= storedSum(t, key, old)
-	}
-	w.add(t, key, payload)
-}
+func (w *writeTx) put(t table, key []byte, row rows.Row) { w.Writer.Put(t, key, row) }
 
 // add is put for a key that has no row.
-func (w *writeTx) add(t table, key, payload []byte) {
-	row := seal(t, key, payload)
-	if t != tableMeta {
-		w.digest += binary.BigEndian.Uint64(row)
-	}
-	w.layers[0].set(t, key, row)
-}
+func (w *writeTx) add(t table, key []byte, row rows.Row) { w.Writer.Add(t, key, row) }
 
-func (w *writeTx) remove(t table, key []byte) {
-	old := w.row(t, key)
-	if old == nil {
-		panic(t.damaged(key, "is missing"))
-	}
-	w.digest -= storedSum(t, key, old)
-	w.layers[0].set(t, key, nil)
-}
+func (w *writeTx) remove(t table, key []byte) { w.Writer.Remove(t, key) }
 
-// storedSum is a stored row's checksum, verified.
-func storedSum(t table, key, row []byte) uint64 {
-	t.open(key, row)
-	return binary.BigEndian.Uint64(row)
-}
-
-// putSecret stores s, whose stored form until now was old (nil for a new secret), and moves its index rows.
-func (w *writeTx) putSecret(old, s *secret.Secret) {
-	for _, index := range []struct {
-		t  table
-		at func(*secret.Secret) int64
-	}{
-		{tableByCreated, func(s *secret.Secret) int64 { return s.Created }},
-		{tableByChanged, func(s *secret.Secret) int64 { return s.Changed }},
-		{tableByAccessed, func(s *secret.Secret) int64 { return s.AccessedDay }},
-	} {
-		if old != nil && old.Displaced == nil {
-			if s != nil && index.at(old) == index.at(s) {
-				continue
-			}
-			w.remove(index.t, timeKey(old.Account, index.at(old), old.Name))
-		}
-		if s != nil && s.Displaced == nil {
-			w.add(index.t, timeKey(s.Account, index.at(s), s.Name), nil)
-		}
-	}
-	if old != nil && old.Deleted != 0 {
-		w.remove(tableByDeletion, deletionKey(old.Deleted, old.Account, old.Name))
-	}
-	if s == nil {
-		w.remove(tableSecrets, secretKey(old.Account, old.Name))
-		return
-	}
-	if s.Deleted != 0 {
-		w.add(tableByDeletion, deletionKey(s.Deleted, s.Account, s.Name), nil)
-	}
-	w.put(tableSecrets, secretKey(s.Account, s.Name), encode(s))
-}
-
-// removeSecret deletes a secret with all that belongs to it.
-func (w *writeTx) removeSecret(s *secret.Secret) {
-	w.keepOnly(s, nil)
-	w.unlink(s)
-	w.putSecret(s, nil)
-}
-
-func (w *writeTx) removeVersion(s *secret.Secret, v secret.Version) {
-	w.remove(tableVersions, versionKey(s.Account, s.Name, v.ID))
-	w.remove(tableValues, valueKey(s.Account, v.Place))
-	w.removed = true
-}
+// discard removes a row if it is there.
+func (w *writeTx) discard(t table, key []byte) { w.Writer.Discard(t, key) }
 
 // place is where the next value of the batch goes: after all values of earlier entries.
 func (w *writeTx) place() uint64 {
@@ -269,17 +202,24 @@ type CheckpointDigest struct {
 }
 
 func (c *Checkpoint) apply(w *writeTx) (Outcome, error) {
-	kept := append(w.Checkpoints(), CheckpointDigest{w.index, w.digest})
+	kept := append(w.Checkpoints(), CheckpointDigest{w.index, w.Writer.Position().Digest})
 	if len(kept) > keptCheckpoints {
 		kept = kept[1:]
 	}
-	w.put(tableMeta, checkpointsKey, encode(kept))
+	w.put(tableCheckpoints, checkpointsKey, encode(kept))
 	return Outcome{}, nil
 }
 
 // Checkpoints lists the last few checkpoints, oldest first.
 func (t *Tx) Checkpoints() []CheckpointDigest {
 	var kept []CheckpointDigest
-	t.get(tableMeta, checkpointsKey, &kept)
+	t.get(tableCheckpoints, checkpointsKey, &kept)
 	return kept
+}
+
+// skip leaves in the state that the entry was skipped, so that a node that did not skip it is told from those that did.
+func (w *writeTx) skip(index, sum uint64) error {
+	key := binary.BigEndian.AppendUint64(nil, index)
+	w.Writer.Add(tableSkipped, key, rows.NewRow(binary.BigEndian.AppendUint64(nil, sum)))
+	return fmt.Errorf("log entry %d was skipped, as this node was told to", index)
 }

@@ -287,7 +287,7 @@ type Envelope struct {
 // Encode puts a command into its envelope, as bytes. id is random, and was made when the proposer had applied base; a
 // command that is proposed again keeps both.
 func Encode(id ID, base uint64, c Command) []byte {
-	return encode(Envelope{ID: id[:], Base: base, Kind: kindOf[reflect.TypeOf(c)], Body: encode(c)})
+	return marshal(Envelope{ID: id[:], Base: base, Kind: kindOf[reflect.TypeOf(c)], Body: marshal(c)})
 }
 
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
@@ -348,20 +348,29 @@ func appendHead(b []byte, major byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
 }
 
+// EntrySum is the checksum that a log entry carries. An entry that does not match it fails with ErrDamaged.
+func EntrySum(b []byte) (uint64, error) {
+	if len(b) < entryHeader {
+		return 0, fmt.Errorf("%w: a log entry of %d bytes", ErrDamaged, len(b))
+	}
+	sum := binary.BigEndian.Uint64(b[1:])
+	if xxhash.Sum64(b[entryHeader:]) != sum {
+		return 0, fmt.Errorf("%w: a log entry does not match its checksum", ErrDamaged)
+	}
+	return sum, nil
+}
+
 // DecodeEntry is the inverse of EncodeEntry. An entry that does not match its checksum fails with ErrDamaged.
 func DecodeEntry(b []byte) ([][]byte, error) {
-	if len(b) < entryHeader {
-		return nil, fmt.Errorf("%w: a log entry of %d bytes", ErrDamaged, len(b))
+	if _, err := EntrySum(b); err != nil {
+		return nil, err
 	}
 	if b[0] != entryVersion {
 		return nil, fmt.Errorf("%w (entry version %d)", ErrUnknownCommand, b[0])
 	}
-	if xxhash.Sum64(b[entryHeader:]) != binary.BigEndian.Uint64(b[1:]) {
-		return nil, fmt.Errorf("%w: a log entry does not match its checksum", ErrDamaged)
-	}
 	var commands [][]byte
 	if err := decoding.Unmarshal(b[entryHeader:], &commands); err != nil {
-		return nil, fmt.Errorf("%w: a log entry can't be decoded: %w", ErrDamaged, err)
+		return nil, fmt.Errorf("a log entry can't be decoded: %w", err)
 	}
 	return commands, nil
 }

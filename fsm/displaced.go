@@ -49,15 +49,14 @@ func (t *Tx) Displaced(account, id string) *secret.Secret {
 // AllDisplaced lists the displaced secrets of an account, the newest first.
 func (t *Tx) AllDisplaced(account string) []*secret.Secret {
 	var all []*secret.Secret
-	t.ascend(tableSecrets, secretKey(account, secret.DisplacedKey("")), func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(tableSecrets, secretKey(account, secret.DisplacedKey(""))) {
 		s := new(secret.Secret)
-		tableSecrets.decode(key, payload, s)
+		decodeSecret(key, payload, s)
 		if s.Account != account || s.Displaced == nil {
-			return false
+			break
 		}
 		all = append(all, s)
-		return true
-	})
+	}
 	slices.SortFunc(all, func(a, b *secret.Secret) int { return int(b.Displaced.At - a.Displaced.At) })
 	return all
 }

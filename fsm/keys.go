@@ -334,15 +334,17 @@ func walk[T any](t *Tx, in table, account, after string, visit func(*T) bool) {
 	if account != "" {
 		prefix, from = secretKey(account, ""), secretKey(account, after)
 	}
-	t.ascend(in, from, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(in, from) {
 		if !bytes.HasPrefix(key, prefix) {
-			return false
+			return
 		}
 		if after != "" && slices.Equal(key, from) {
-			return true
+			continue
 		}
 		v := new(T)
-		in.decode(key, payload, v)
-		return visit(v)
-	})
+		decode(in, key, payload, v)
+		if !visit(v) {
+			return
+		}
+	}
 }

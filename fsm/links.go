@@ -84,7 +84,7 @@ func (t *Tx) Link(region string, s *secret.Secret) *secret.Link {
 func (t *Tx) Links(region string, visit func(region string, s *secret.Secret, l *secret.Link) bool) {
 	t.walkRegion(tableLinks, region, func(region string, s *secret.Secret, key, payload []byte) bool {
 		var l secret.Link
-		tableLinks.decode(key, payload, &l)
+		decode(tableLinks, key, payload, &l)
 		return visit(region, s, &l)
 	})
 }
@@ -95,18 +95,20 @@ func (t *Tx) walkRegion(in table, region string, visit func(region string, s *se
 	if region != "" {
 		prefix = append([]byte(region), 0)
 	}
-	t.ascend(in, prefix, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(in, prefix) {
 		if !bytes.HasPrefix(key, prefix) {
-			return false
+			return
 		}
 		at, rest, _ := bytes.Cut(key, []byte{0})
 		account, name, _ := bytes.Cut(rest, []byte{0})
 		s := t.ByName(string(account), string(name))
 		if s == nil {
-			panic(in.damaged(key, "belongs to no secret"))
+			in.Contradicts(key, "belongs to no secret")
 		}
-		return visit(string(at), s, key, payload)
-	})
+		if !visit(string(at), s, key, payload) {
+			return
+		}
+	}
 }
 
 // writable refuses changes of replicas.
@@ -197,13 +199,6 @@ func (w *writeTx) dropLink(s *secret.Secret, region string) {
 	w.remove(tableLinks, regionKey(region, s.Account, s.Name))
 	w.discard(tableOutbox, lagKey(region, s))
 	s.Replicas = slices.DeleteFunc(slices.Clone(s.Replicas), func(r string) bool { return r == region })
-}
-
-// discard removes a row if it is there.
-func (w *writeTx) discard(t table, key []byte) {
-	if w.row(t, key) != nil {
-		w.remove(t, key)
-	}
 }
 
 // unlink forgets everything about replication that belongs to s: it is about to be no more what it was.

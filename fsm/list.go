@@ -3,9 +3,8 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
+	"iter"
 	"slices"
-
-	"go.etcd.io/bbolt"
 
 	"coffer/secret"
 )
@@ -68,20 +67,21 @@ func (t *Tx) Secrets(l List, visit func(*secret.Secret) bool) []byte {
 	}
 	in := l.Order.table()
 	examined := 0
-	walk := cursor{t.bucket(in).Cursor(), l.Descending}
-	for k, row := walk.start(lower, l.Cursor); k != nil && bytes.HasPrefix(k, lower); k, row = walk.next() {
+	for k, payload := range t.from(in, lower, l) {
+		if !bytes.HasPrefix(k, lower) {
+			break
+		}
 		examined++
-		payload := in.open(k, row)
 		name := k[nameAt:]
 		more := true
 		if l.Order == ByName {
 			var s secret.Secret
-			in.decode(k, payload, &s)
+			decodeSecret(k, payload, &s)
 			more = s.Displaced != nil || visit(&s)
 		} else if bytes.HasPrefix(name, []byte(l.NamePrefix)) {
 			s := t.ByName(l.Account, string(name))
 			if s == nil {
-				panic(in.damaged(k, "names a secret that is missing"))
+				in.Contradicts(k, "names a secret that is missing")
 			}
 			more = visit(s)
 		}
@@ -92,40 +92,17 @@ func (t *Tx) Secrets(l List, visit func(*secret.Secret) bool) []byte {
 	return nil
 }
 
-// cursor walks keys with a prefix up or down.
-type cursor struct {
-	*bbolt.Cursor
-	down bool
-}
-
-// start is the first key with the prefix, or the one after the cursor's last position.
-func (c cursor) start(prefix, last []byte) (key, row []byte) {
-	if last != nil {
-		key, row = c.Seek(last)
-		if c.down {
-			return c.Prev() // below last, whether last is still there or not
-		}
-		if bytes.Equal(key, last) {
-			return c.Next()
-		}
-		return key, row
+// from walks the keys with a prefix, from where the last walk ended.
+func (t *Tx) from(in table, prefix []byte, l List) iter.Seq2[[]byte, []byte] {
+	switch {
+	case l.Descending && l.Cursor != nil:
+		return t.Descend(in, l.Cursor)
+	case l.Descending:
+		return t.Descend(in, after(prefix))
+	case l.Cursor != nil:
+		return t.Ascend(in, append(bytes.Clone(l.Cursor), 0)) // the next key that can be
 	}
-	if !c.down {
-		return c.Seek(prefix)
-	}
-	if end := after(prefix); end != nil {
-		if key, _ = c.Seek(end); key != nil {
-			return c.Prev()
-		}
-	}
-	return c.Last()
-}
-
-func (c cursor) next() (key, row []byte) {
-	if c.down {
-		return c.Prev()
-	}
-	return c.Next()
+	return t.Ascend(in, prefix)
 }
 
 // after is the lowest key above all that start with prefix; nil if there is none.
@@ -142,19 +119,21 @@ func after(prefix []byte) []byte {
 // withPrefix fetches the secrets whose names start with l.NamePrefix; nil if there are too many to sort.
 func (t *Tx) withPrefix(l List) []*secret.Secret {
 	prefix := secretKey(l.Account, l.NamePrefix)
-	c := t.bucket(tableSecrets).Cursor()
 	rows := make([][2][]byte, 0, 128)
-	for k, row := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, row = c.Next() {
+	for k, payload := range t.Ascend(tableSecrets, prefix) {
+		if !bytes.HasPrefix(k, prefix) {
+			break
+		}
 		if len(rows) == maxSorted {
 			return nil
 		}
-		rows = append(rows, [2][]byte{k, row})
+		rows = append(rows, [2][]byte{k, payload})
 	}
 	few := make([]*secret.Secret, len(rows))
 	all := make([]secret.Secret, len(rows)) // one allocation
 	for i, r := range rows {
 		few[i] = &all[i]
-		tableSecrets.decode(r[0], tableSecrets.open(r[0], r[1]), few[i])
+		decodeSecret(r[0], r[1], few[i])
 	}
 	return few
 }
@@ -185,10 +164,8 @@ func walkSorted(l List, few []*secret.Secret, visit func(*secret.Secret) bool) [
 
 // OldestDeletion is the earliest end of a recovery window, false when no secret is scheduled for deletion.
 func (t *Tx) OldestDeletion() (at int64, ok bool) {
-	k, row := t.bucket(tableByDeletion).Cursor().First()
-	if k == nil {
-		return 0, false
+	for k := range t.Ascend(tableByDeletion, nil) {
+		return int64(binary.BigEndian.Uint64(k)), true
 	}
-	tableByDeletion.open(k, row)
-	return int64(binary.BigEndian.Uint64(k)), true
+	return 0, false
 }

@@ -152,7 +152,7 @@ func randomCommand(r *rand.Rand, at int64) fsm.Command {
 func values(t testing.TB, s *fsm.Store) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	err := s.Scan(func(tx *fsm.Tx) error {
+	err := s.View(func(tx *fsm.Tx) error {
 		tx.Secrets(fsm.List{Account: account, Order: fsm.ByName}, func(sec *secret.Secret) bool {
 			versions := 0
 			tx.Versions(sec, "", func(v *secret.Version) bool {

@@ -116,15 +116,14 @@ func (t *Tx) Outbox(region, after string, visit func(OutboxEntry) bool) {
 	if after != "" {
 		from = []byte(after)
 	}
-	t.ascend(tableOutbox, from, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(tableOutbox, from) {
 		if !bytes.HasPrefix(key, prefix) {
-			return false
+			return
 		}
-		if string(key) == after {
-			return true
+		if string(key) != after && !visit(decodeOutbox(key, payload)) {
+			return
 		}
-		return visit(decodeOutbox(key, payload))
-	})
+	}
 }
 
 func decodeOutbox(key, payload []byte) OutboxEntry {
@@ -132,23 +131,23 @@ func decodeOutbox(key, payload []byte) OutboxEntry {
 	_, rest, _ := bytes.Cut(key, []byte{0})
 	if rest[0] == outboxNotice {
 		e.Notice = new(Notice)
-		tableOutbox.decode(key, payload, e.Notice)
+		decode(tableOutbox, key, payload, e.Notice)
 		e.Ref = e.Notice.Ref
 		return e
 	}
 	account, name, _ := bytes.Cut(rest[1:], []byte{0})
 	e.Ref, e.Lag = Ref{Account: string(account), Name: string(name)}, new(secret.Lag)
-	tableOutbox.decode(key, payload, e.Lag)
+	decode(tableOutbox, key, payload, e.Lag)
 	return e
 }
 
 // OutboxAt is the entry with the key, false if it has been acknowledged.
 func (t *Tx) OutboxAt(key string) (OutboxEntry, bool) {
-	row := t.row(tableOutbox, []byte(key))
-	if row == nil {
+	payload := t.Get(tableOutbox, []byte(key))
+	if payload == nil {
 		return OutboxEntry{}, false
 	}
-	return decodeOutbox([]byte(key), tableOutbox.open([]byte(key), row)), true
+	return decodeOutbox([]byte(key), payload), true
 }
 
 // OutboxRegion is the region that an entry's key is for.

@@ -86,13 +86,12 @@ func (t *Tx) Peer(region string) Peer {
 
 // Peers calls visit with all regions that something is known of.
 func (t *Tx) Peers(visit func(Peer)) {
-	t.ascend(tablePeers, nil, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(tablePeers, nil) {
 		var p Peer
-		tablePeers.decode(key, payload, &p)
+		decode(tablePeers, key, payload, &p)
 		p.Region = string(key)
 		visit(p)
-		return true
-	})
+	}
 }
 
 func (w *writeTx) putPeer(p Peer) { w.put(tablePeers, []byte(p.Region), encode(&p)) }

@@ -3,6 +3,8 @@ package fsm
 import (
 	"encoding/binary"
 	"errors"
+
+	"coffer/rows"
 )
 
 // A command whose fate its proposer does not know, since a leader was lost, is proposed again, and may then stand in
@@ -49,21 +51,20 @@ func entryKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, i
 // BeginEpoch.
 func (t *Tx) EpochBegun() bool {
 	_, formed := t.Cluster()
-	return !formed || t.row(tableProposals, epochKey) != nil
+	return !formed || t.Has(tableProposals, epochKey)
 }
 
 func (t *Tx) readProposals() *proposals {
 	p := &proposals{at: map[ID]uint64{}}
-	t.ascend(tableProposals, nil, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(tableProposals, nil) {
 		if len(key) == len(epochKey) {
 			p.since, p.begun = binary.BigEndian.Uint64(payload), true
-			return true
+			continue
 		}
 		index := binary.BigEndian.Uint64(key)
 		p.entries = append(p.entries, index)
 		eachCarriedOut(key, payload, func(id ID, _ uint64, _ []byte) { p.at[id] = index })
-		return true
-	})
+	}
 	return p
 }
 
@@ -74,7 +75,7 @@ func appendCarriedOut(row []byte, id ID, sum uint64, out Outcome) []byte {
 	row = binary.BigEndian.AppendUint64(append(row, id[:]...), sum)
 	var outcome []byte
 	if !out.isZero() {
-		outcome = encode(out)
+		outcome = marshal(out)
 	}
 	return append(binary.AppendUvarint(row, uint64(len(outcome))), outcome...)
 }
@@ -87,7 +88,7 @@ func eachCarriedOut(key, row []byte, visit func(id ID, sum uint64, outcome []byt
 			n, length = binary.Uvarint(row[head:])
 		}
 		if length <= 0 || uint64(len(row)-head-length) < n {
-			panic(tableProposals.damaged(key, "can't be decoded"))
+			tableProposals.Contradicts(key, "can't be decoded")
 		}
 		outcome := row[head+length:]
 		visit(ID(row), binary.BigEndian.Uint64(row[IDLen:]), outcome[:n])
@@ -109,7 +110,7 @@ func (w *writeTx) recall(id ID, sum uint64) (out Outcome, found bool) {
 			case was != sum:
 				out = Outcome{Unknown: "another command was carried out under its id"}
 			case len(outcome) > 0:
-				tableProposals.decode(key, outcome, &out)
+				decode(tableProposals, key, outcome, &out)
 			}
 		})
 	}
@@ -118,11 +119,11 @@ func (w *writeTx) recall(id ID, sum uint64) (out Outcome, found bool) {
 		visit(key, w.carriedOut)
 		return out, true
 	}
-	row := w.row(tableProposals, key)
+	row := w.Get(tableProposals, key)
 	if row == nil {
-		panic(tableProposals.damaged(key, "is missing"))
+		tableProposals.Contradicts(key, "is missing")
 	}
-	visit(key, tableProposals.open(key, row))
+	visit(key, row)
 	return out, true
 }
 
@@ -158,7 +159,7 @@ func (w *writeTx) remember(id ID, sum uint64, out Outcome) {
 func (w *writeTx) keepProposals() {
 	p := w.proposals
 	if len(w.carriedOut) > 0 {
-		w.add(tableProposals, entryKey(w.index), w.carriedOut)
+		w.add(tableProposals, entryKey(w.index), rows.NewRow(w.carriedOut))
 		p.entries = append(p.entries, w.index)
 	}
 	for range 2 {
@@ -168,7 +169,7 @@ func (w *writeTx) keepProposals() {
 		index := p.entries[0]
 		p.entries = p.entries[1:]
 		key := entryKey(index)
-		eachCarriedOut(key, tableProposals.open(key, w.row(tableProposals, key)), func(id ID, _ uint64, _ []byte) {
+		eachCarriedOut(key, w.Get(tableProposals, key), func(id ID, _ uint64, _ []byte) {
 			if p.at[id] == index {
 				delete(p.at, id)
 			}
@@ -179,6 +180,6 @@ func (w *writeTx) keepProposals() {
 
 // beginProposals has commands be carried out only if their ids are made from now on.
 func (w *writeTx) beginProposals(since uint64) {
-	w.put(tableProposals, epochKey, binary.BigEndian.AppendUint64(nil, since))
+	w.put(tableProposals, epochKey, rows.NewRow(binary.BigEndian.AppendUint64(nil, since)))
 	w.proposals.since, w.proposals.begun = since, true
 }

@@ -15,6 +15,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/rows"
 	"coffer/secret"
 )
 
@@ -194,7 +195,7 @@ func TestProposalsAreBounded(t *testing.T) {
 		p.do(fmt.Sprint(i), tag("a", "v"))
 	}
 	rows := func() uint64 {
-		sum, err := fsm.ReadSnapshot(bytes.NewReader(p.snapshot()), nil)
+		sum, err := fsm.ReadSnapshot(bytes.NewReader(p.snapshot()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -448,8 +449,8 @@ func (w *atMostOnce) check(r *rapid.T) {
 
 func describe(t testing.TB, archive []byte) string {
 	var lines []string
-	sum, err := fsm.ReadSnapshot(bytes.NewReader(archive), func(_ fsm.Header, table byte, key, row []byte) error {
-		lines = append(lines, fmt.Sprintf("%d %q %x", table, key, row))
+	sum, err := rows.ReadSnapshot(bytes.NewReader(archive), fsm.AllTables, func(table *rows.Table, key, payload []byte) error {
+		lines = append(lines, fmt.Sprintf("%s %q %x", table.Name, key, payload))
 		return nil
 	})
 	if err != nil {

@@ -98,13 +98,13 @@ func (t *Tx) Replica(s *secret.Secret) *secret.Replica {
 func (t *Tx) Replicas(region string, visit func(*secret.Secret, *secret.Replica) bool) {
 	t.walkRegion(tableReplicas, region, func(_ string, s *secret.Secret, key, payload []byte) bool {
 		var r secret.Replica
-		tableReplicas.decode(key, payload, &r)
+		decode(tableReplicas, key, payload, &r)
 		return visit(s, &r)
 	})
 }
 
 // Ended reports whether a link was ended in this region.
-func (t *Tx) Ended(link string) bool { return t.row(tableEnded, []byte(link)) != nil }
+func (t *Tx) Ended(link string) bool { return t.Has(tableEnded, []byte(link)) }
 
 // end ends a link here, for ever.
 func (w *writeTx) end(link string, at int64) {
@@ -274,7 +274,7 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 		return nil, err
 	}
 	for _, version := range c.Labels.All() {
-		if w.row(tableVersions, versionKey(s.Account, s.Name, version)) == nil {
+		if !w.Has(tableVersions, versionKey(s.Account, s.Name, version)) {
 			return nil, secret.ErrIncomplete
 		}
 	}
@@ -337,7 +337,7 @@ func (w *writeTx) receiveVersions(s *secret.Secret, versions []ReceivedVersion, 
 	for i := range versions {
 		v := &versions[i]
 		key := versionKey(s.Account, s.Name, v.ID)
-		if w.row(tableVersions, key) != nil {
+		if w.Has(tableVersions, key) {
 			continue
 		}
 		if err := w.usable(s.Account, v.KeyID, at); err != nil {

@@ -94,24 +94,22 @@ func (c *RewrapValues) apply(w *writeTx) (Outcome, error) {
 // WalkValues calls visit with the versions that have a value, of all secrets after the position, until it
 // returns false, and answers the position to go on from; nil at the end.
 func (t *Tx) WalkValues(after []byte, visit func(*secret.Secret, *secret.Version, *secret.Value) bool) (next []byte) {
-	t.ascend(tableVersions, after, func(key, payload []byte) bool {
+	for key, payload := range t.Ascend(tableVersions, after) {
 		if bytes.Equal(key, after) {
-			return true
+			continue
 		}
 		account, rest, _ := bytes.Cut(key, []byte{0})
 		name, _, _ := bytes.Cut(rest, []byte{0})
 		s := t.ByName(string(account), string(name))
 		if s == nil {
-			panic(tableVersions.damaged(key, "belongs to no secret"))
+			tableVersions.Contradicts(key, "belongs to no secret")
 		}
 		var v secret.Version
-		tableVersions.decode(key, payload, &v)
+		decode(tableVersions, key, payload, &v)
 		value := t.Value(s, &v)
 		if value != nil && !visit(s, &v, value) {
-			next = bytes.Clone(key)
-			return false
+			return bytes.Clone(key)
 		}
-		return true
-	})
-	return next
+	}
+	return nil
 }

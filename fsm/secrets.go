@@ -183,7 +183,7 @@ func (w *writeTx) rewrap(s *secret.Secret, r Rewrapped) bool {
 // The caller stores s. A version that exists is a conflict: versions are immutable.
 func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, at int64) error {
 	key := versionKey(s.Account, s.Name, v.ID)
-	if w.row(tableVersions, key) != nil {
+	if w.Has(tableVersions, key) {
 		return secret.ErrConflict
 	}
 	if err := w.usable(s.Account, v.KeyID, at); err != nil {
@@ -313,18 +313,17 @@ func (c *RecordAccess) apply(w *writeTx) (Outcome, error) {
 
 func (c *PurgeDue) apply(w *writeTx) (Outcome, error) {
 	var due []*secret.Secret
-	w.ascend(tableByDeletion, nil, func(k, _ []byte) bool {
+	for k := range w.Ascend(tableByDeletion, nil) {
 		if len(due) == c.Max || int64(binary.BigEndian.Uint64(k)) > c.At {
-			return false
+			break
 		}
 		account, name, _ := bytes.Cut(k[8:], []byte{0})
 		s := w.ByName(string(account), string(name))
 		if s == nil {
-			panic(tableByDeletion.damaged(k, "names a secret that is missing"))
+			tableByDeletion.Contradicts(k, "names a secret that is missing")
 		}
 		due = append(due, s)
-		return true
-	})
+	}
 	for _, s := range due {
 		w.removeSecret(s)
 	}

@@ -163,7 +163,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add(whole)
 	f.Add(whole[:20])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, err := fsm.ReadSnapshot(bytes.NewReader(b), nil)
+		_, err := fsm.ReadSnapshot(bytes.NewReader(b))
 		if err == nil && !bytes.Equal(b, whole) {
 			t.Error("something was taken for a snapshot that is none")
 		}

@@ -97,7 +97,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.replication = replication.New(n.base, n.service, n.log, registry)
 	n.base.KnownRegion = n.replication.KnownRegion
-	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged, OnOutbox: n.replication.Notice}); err != nil {
+	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice}); err != nil {
 		return nil, n.mark(err)
 	}
 	n.base.Store = n.store
@@ -146,7 +146,10 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
-	return n, n.writeInfo()
+	if err := n.writeInfo(); err != nil { // a full disk keeps no node from starting
+		n.log.Error("operators' commands on this machine won't find this node", "error", err)
+	}
+	return n, nil
 }
 
 // moreCalls are calls that builds for tests add.
@@ -203,18 +206,18 @@ func (n *Node) checkRestore(path string) error {
 		return err
 	}
 	defer f.Close()
-	sum, err := fsm.ReadSnapshot(f, nil)
+	sum, err := fsm.ReadSnapshot(f)
 	switch {
 	case err != nil:
 		return err
 	case sum.Proposals > 0:
 		return errors.New("this is a snapshot that a node keeps for its own region, not an archive of `coffer snapshot save`")
 	}
-	if err := n.fits(sum.Header.Cluster); err != nil {
+	if err := n.fits(sum.Cluster); err != nil {
 		return err
 	}
-	if n.base.Keyring.Root(sum.Header.Cluster.RootKeyID) == nil {
-		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given", sum.Header.Cluster.RootKeyID)
+	if n.base.Keyring.Root(sum.Cluster.RootKeyID) == nil {
+		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given", sum.Cluster.RootKeyID)
 	}
 	return nil
 }

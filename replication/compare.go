@@ -40,7 +40,7 @@ func (a *Agent) compared(_ context.Context, source string, in *comparison) (*com
 	if in.Ranges == nil {
 		out.Sums = make([]uint64, ranges)
 	}
-	err := a.base.Store.Scan(func(tx *fsm.Tx) error { // it reads all replicas: nobody shall wait for it
+	err := a.base.Store.View(func(tx *fsm.Tx) error {
 		tx.Replicas(source, func(s *secret.Secret, r *secret.Replica) bool {
 			l := linked{Link: r.Link, Revision: r.Revision, Digest: s.StateDigest(), AccessedDay: s.AccessedDay}
 			switch at := rangeOf(r.Link); {
@@ -119,7 +119,7 @@ func (c *courier) compare(ctx context.Context) {
 // owned are the links to the region, in ranges, or all of them.
 func (c *courier) owned(in []byte) (map[string]*own, error) {
 	found := map[string]*own{}
-	err := c.a.base.Store.Scan(func(tx *fsm.Tx) error {
+	err := c.a.base.Store.View(func(tx *fsm.Tx) error {
 		tx.Links(c.region, func(_ string, s *secret.Secret, l *secret.Link) bool {
 			if in == nil || bytes.IndexByte(in, rangeOf(l.ID)) >= 0 {
 				found[l.ID] = &own{

@@ -227,7 +227,7 @@ func (w *world) record() {
 	w.t.Helper()
 	primaries := map[string]int{}
 	for name, r := range w.regions {
-		err := r.Store.Scan(func(tx *fsm.Tx) error {
+		err := r.Store.View(func(tx *fsm.Tx) error {
 			state, _ := tx.Cluster()
 			tx.Secrets(fsm.List{Account: testregion.Account, Order: fsm.ByName}, func(s *secret.Secret) bool {
 				if s.Primary == "" {
@@ -251,7 +251,7 @@ func (w *world) check() {
 	w.t.Helper()
 	w.record()
 	for name, r := range w.regions {
-		err := r.Store.Scan(func(tx *fsm.Tx) error {
+		err := r.Store.View(func(tx *fsm.Tx) error {
 			present := map[string]bool{}
 			tx.Secrets(fsm.List{Account: testregion.Account, Order: fsm.ByName}, func(s *secret.Secret) bool {
 				id := name + "/" + r.key(s)

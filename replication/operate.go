@@ -46,7 +46,7 @@ func (a *Agent) Status(ctx context.Context) (*RegionStatus, error) {
 	nodes := a.cluster.Regions()
 	regions := append(a.others(), a.base.Region)
 	slices.Sort(regions)
-	err := a.base.Scan(a.operator(ctx, ""), func(v *serving.View) error {
+	err := a.base.Read(a.operator(ctx, ""), func(v *serving.View) error {
 		out.Others = out.Others[:0]
 		out.Epoch = v.State.Epoch
 		if keys := v.ReplicationKeys(); len(keys) > 0 {
@@ -147,7 +147,7 @@ func (a *Agent) List(ctx context.Context, sel *Selection) (*Page, error) {
 	}); err != nil {
 		return nil, err
 	}
-	err := a.base.Scan(a.operator(ctx, account), func(v *serving.View) error {
+	err := a.base.Read(a.operator(ctx, account), func(v *serving.View) error {
 		out = &Page{Items: []Item{}}
 		out.Next = v.Secrets(fsm.List{Account: account, Order: fsm.ByName, NamePrefix: sel.Prefix, Cursor: sel.After}, func(s *secret.Secret) bool {
 			if item, chosen := sel.item(v, s); chosen {

@@ -72,7 +72,7 @@ func TestAStoreIsAMap(t *testing.T) {
 				if m.archive == nil {
 					return
 				}
-				if err := m.s.Restore(bytes.NewReader(m.archive), nil); err != nil {
+				if err := m.s.Restore(bytes.NewReader(m.archive), nil, nil); err != nil {
 					r.Fatal(err)
 				}
 				m.want = maps.Clone(m.archived)
@@ -224,7 +224,7 @@ func TestReadersSeeOneState(t *testing.T) {
 			}
 		}
 		if round%50 == 30 {
-			if err := s.Restore(&archive, nil); err != nil {
+			if err := s.Restore(&archive, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

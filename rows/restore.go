@@ -15,14 +15,15 @@ import (
 // one's place. Readers of the old state, however slow, go on with it and are not waited for. A stream that does not verify
 // changes nothing, nor does a disk that does not take the new file.
 //
+// check sees each row's payload before anything is replaced, and may refuse; it may be nil.
 // The position is the stream's, after as has changed it, which may be nil: Raft may know the same state as that of a later
 // entry, and with another configuration.
-func (s *Store) Restore(in io.Reader, as func(*Position)) error {
+func (s *Store) Restore(in io.Reader, check func(t *Table, key, payload []byte) error, as func(*Position)) error {
 	temp := s.options.Path + ".restore"
 	if err := os.RemoveAll(temp); err != nil {
 		return err
 	}
-	db, at, err := s.build(temp, in, as)
+	db, at, err := s.build(temp, in, check, as)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(temp))
 	}
@@ -96,7 +97,8 @@ func (b *builder) commit() error {
 }
 
 // build makes a store's file of a snapshot stream, synced and open.
-func (s *Store) build(path string, in io.Reader, as func(*Position)) (db *bbolt.DB, at Position, err error) {
+func (s *Store) build(path string, in io.Reader, check func(t *Table, key, payload []byte) error, as func(*Position),
+) (db *bbolt.DB, at Position, err error) {
 	if db, err = newBolt(path, s.schema); err != nil {
 		return nil, at, err
 	}
@@ -110,7 +112,14 @@ func (s *Store) build(path string, in io.Reader, as func(*Position)) (db *bbolt.
 		}
 	}()
 	db.NoSync, db.NoGrowSync = true, true // until it is whole
-	sum, err := readSnapshot(in, s.schema, b.put)
+	sum, err := readSnapshot(in, s.schema, func(t *Table, key, row []byte) error {
+		if check != nil {
+			if err := check(t, key, row[sumLen:]); err != nil {
+				return err
+			}
+		}
+		return b.put(t, key, row)
+	})
 	if err != nil {
 		return nil, at, err
 	}

@@ -181,7 +181,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := open(t, filepath.Join(t.TempDir(), "rows.db"))
-	if err := restored.Restore(&archive, nil); err != nil {
+	if err := restored.Restore(&archive, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantContent(t, restored, want)
@@ -296,7 +296,7 @@ func TestRestoreWaitsForNoReader(t *testing.T) {
 	}
 	var during map[string]string
 	err = s.View(func(tx *rows.Tx) error {
-		if err := s.Restore(&archive, nil); err != nil {
+		if err := s.Restore(&archive, nil, nil); err != nil {
 			return err
 		}
 		wantContent(t, s, map[string]string{"old": "1"})
@@ -318,7 +318,7 @@ func TestRestoreWaitsForNoReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := open(t, "")
-	if err := other.Restore(bytes.NewReader(append(first, rest...)), nil); err != nil {
+	if err := other.Restore(bytes.NewReader(append(first, rest...)), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantContent(t, other, map[string]string{"old": "1", "new": "2"})
@@ -340,7 +340,7 @@ func TestRestoredAsRaftKnowsIt(t *testing.T) {
 	as := func(p *rows.Position) {
 		p.Through, p.ThroughTerm, p.ConfigurationIndex, p.Configuration = 9, 3, 7, []byte("three nodes")
 	}
-	if err := s.Restore(&archive, as); err != nil {
+	if err := s.Restore(&archive, nil, as); err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range []rows.Position{s.Position(), s.Durable(), afterPowerLoss(t, path).Position()} {

@@ -108,7 +108,7 @@ func (s *Service) Purge(ctx context.Context) (purged int, err error) {
 	for {
 		now := s.Millis()
 		due := false
-		err := s.Store.Scan(func(tx *fsm.Tx) error {
+		err := s.Store.View(func(tx *fsm.Tx) error {
 			at, ok := tx.OldestDeletion()
 			due = ok && at <= now
 			return nil

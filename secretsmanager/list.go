@@ -56,7 +56,7 @@ func (s *Service) ListSecrets(ctx context.Context, in *ListSecretsInput) (*ListS
 		Order: orders[deref(in.SortBy)], Descending: deref(in.SortOrder) == "desc",
 	}
 	out := &ListSecretsOutput{SecretList: []SecretListEntry{}}
-	err = s.scan(ctx, func(v *view) (err error) {
+	err = s.read(ctx, func(v *view) (err error) {
 		out.SecretList = out.SecretList[:0]
 		out.NextToken, err = v.page(q, in.NextToken, limit(in.MaxResults, maxPage), func(found *secret.Secret) {
 			out.SecretList = append(out.SecretList, SecretListEntry{v.metadata(found), stages{found}})

@@ -31,7 +31,7 @@ func (s *Service) Rewrap(ctx context.Context, after []byte) (RewrapProgress, err
 	var p RewrapProgress
 	var changes []fsm.RewrappedValue
 	ctx = serving.WithCall(ctx, &serving.Call{Consistency: serving.Strong})
-	err := s.scan(ctx, func(v *view) error {
+	err := s.read(ctx, func(v *view) error {
 		p, changes = RewrapProgress{}, nil
 		p.Next = v.WalkValues(after, func(found *secret.Secret, version *secret.Version, value *secret.Value) bool {
 			p.Seen++
@@ -103,7 +103,7 @@ func (s *Service) KeyUses(ctx context.Context) ([]KeyUse, error) {
 	var after []byte
 	for {
 		seen := 0
-		err := s.Store.Scan(func(tx *fsm.Tx) error {
+		err := s.Store.View(func(tx *fsm.Tx) error {
 			after = tx.WalkValues(after, func(found *secret.Secret, version *secret.Version, value *secret.Value) bool {
 				if header, err := kms.ParseHeader(value.WrappedKey); err == nil {
 					counts[material{found.Account, header}]++

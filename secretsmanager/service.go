@@ -37,10 +37,6 @@ func (s *Service) read(ctx context.Context, do func(*view) error) error {
 	return s.Read(ctx, s.viewed(do))
 }
 
-func (s *Service) scan(ctx context.Context, do func(*view) error) error {
-	return s.Scan(ctx, s.viewed(do))
-}
-
 func (s *Service) write(ctx context.Context, prepare func(*view) (fsm.Command, error)) (fsm.Outcome, error) {
 	return s.Write(ctx, func(v *serving.View) (fsm.Command, error) { return prepare(&view{v, s}) })
 }

@@ -155,7 +155,7 @@ func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretVal
 		api := serving.ToAPIError(err)
 		out.Errors = append(out.Errors, BatchError{id, api.Code, api.Message})
 	}
-	err = s.scan(ctx, func(v *view) error {
+	err = s.read(ctx, func(v *view) error {
 		out.SecretValues, out.Errors = out.SecretValues[:0], out.Errors[:0]
 		for _, id := range in.SecretIDList {
 			value, err := v.value(id, nil, nil)

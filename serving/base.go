@@ -157,14 +157,6 @@ func (b *Base) Read(ctx context.Context, do func(*View) error) error {
 	return b.in(b.Store.View, ctx, do)
 }
 
-// Scan is Read for walking the secrets. do may be called more than once.
-func (b *Base) Scan(ctx context.Context, do func(*View) error) error {
-	if err := b.refresh(ctx); err != nil {
-		return err
-	}
-	return b.in(b.Store.Scan, ctx, do)
-}
-
 // refresh waits until this node's state is as fresh as the call asks for, or marks the call's answer as stale.
 func (b *Base) refresh(ctx context.Context) error {
 	call := CallOf(ctx)

@@ -49,7 +49,7 @@ func saveSnapshot(cmd *cobra.Command, args []string) error {
 	}
 	var sum fsm.Summary
 	if err == nil {
-		sum, err = fsm.ReadSnapshot(f, nil)
+		sum, err = fsm.ReadSnapshot(f)
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("the snapshot was not saved: %w", err), os.Remove(args[0]))
@@ -63,7 +63,7 @@ func inspectSnapshot(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer f.Close()
-	sum, err := fsm.ReadSnapshot(f, nil)
+	sum, err := fsm.ReadSnapshot(f)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func inspectSnapshot(cmd *cobra.Command, args []string) error {
 
 func describe(w io.Writer, s fsm.Summary) error {
 	_, err := fmt.Fprintf(w, "region    %s\naccount   %s\ncluster   %s, formed %s\nroot key  %s\nentry     %d of term %d\nsecrets   %d, with %d values\nrows      %d, %d bytes\ndigest    %016x\n",
-		s.Header.Cluster.Region, s.Header.Cluster.Account, s.Header.Cluster.ID, time.UnixMilli(s.Header.Cluster.Created).UTC().Format(time.RFC3339),
-		s.Header.Cluster.RootKeyID, s.Header.Index, s.Header.Term, s.Secrets, s.Values, s.Rows, s.Bytes, s.Digest)
+		s.Cluster.Region, s.Cluster.Account, s.Cluster.ID, time.UnixMilli(s.Cluster.Created).UTC().Format(time.RFC3339),
+		s.Cluster.RootKeyID, s.Index, s.Term, s.Secrets, s.Values, s.Rows, s.Bytes, s.Digest)
 	return err
 }
 
@@ -83,7 +83,7 @@ func restoreSnapshot(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer f.Close()
-	sum, err := fsm.ReadSnapshot(f, nil)
+	sum, err := fsm.ReadSnapshot(f)
 	if err != nil {
 		return err
 	}
@@ -96,6 +96,6 @@ func restoreSnapshot(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	_ = resp.Body.Close()
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "restored %d secrets of region %s\n", sum.Secrets, sum.Header.Cluster.Region)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "restored %d secrets of region %s\n", sum.Secrets, sum.Cluster.Region)
 	return err
 }

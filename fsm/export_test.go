@@ -1,0 +1,39 @@
+package fsm
+
+// Panicking is a command of the next version with a mistake in it: applying it panics after it has written something.
+type Panicking struct {
+	Key string `cbor:"1,keyasint"`
+}
+
+func (c *Panicking) apply(w *writeTx) (Outcome, error) {
+	w.put(tableEnded, []byte(c.Key), encode(1))
+	var none *Peer
+	return Outcome{Count: len(none.Why)}, nil
+}
+
+// Contradicting is one that removes what is not there.
+type Contradicting struct{}
+
+func (c *Contradicting) apply(w *writeTx) (Outcome, error) {
+	w.remove(tableEnded, []byte("nobody"))
+	return Outcome{}, nil
+}
+
+// WithMistakes makes commands with mistakes known until the returned function is called.
+func WithMistakes() (without func()) {
+	kinds[900] = func() Command { return &Panicking{} }
+	kinds[901] = func() Command { return &Contradicting{} }
+	return func() { delete(kinds, 900); delete(kinds, 901) }
+}
+
+// EncodeMistakes encodes them.
+func EncodeMistakes(c Command) []byte {
+	kind := Kind(900)
+	if _, ok := c.(*Contradicting); ok {
+		kind = 901
+	}
+	return marshal(Envelope{ID: make([]byte, IDLen), Kind: kind, Body: marshal(c)})
+}
+
+// AllTables are the tables of a snapshot.
+var AllTables = allTables

@@ -1,0 +1,160 @@
+package fsm_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/fsm"
+)
+
+// member is a node of a cluster of one, whose log and snapshots outlive it.
+type member struct {
+	logs      *raft.InmemStore
+	snapshots raft.SnapshotStore
+}
+
+func newMember(t *testing.T) *member {
+	t.Helper()
+	files, err := raft.NewFileSnapshotStore(t.TempDir(), 2, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &member{raft.NewInmemStore(), fsm.Snapshots{SnapshotStore: files}}
+	_, transport := raft.NewInmemTransport("n")
+	one := raft.Configuration{Servers: []raft.Server{{ID: "n", Address: "n"}}}
+	if err := raft.BootstrapCluster(config(), m.logs, m.logs, m.snapshots, transport, one); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func config() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID, c.LogOutput, c.BatchApplyCh = "n", io.Discard, true
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	c.NoSnapshotRestoreOnStart = true
+	return c
+}
+
+// lead runs the member over a store until the returned function is called: it leads, in another term than before.
+func (m *member) lead(t *testing.T, s *fsm.Store) (r *raft.Raft, stop func()) {
+	t.Helper()
+	_, transport := raft.NewInmemTransport("n")
+	r, err := raft.NewRaft(config(), s, m.logs, m.logs, m.snapshots, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); r.Barrier(time.Second).Error() != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("no leader")
+		}
+	}
+	return r, func() {
+		if err := r.Shutdown().Error(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func propose(t *testing.T, r *raft.Raft, commands ...[]byte) {
+	t.Helper()
+	if err := r.Apply(fsm.EncodeEntry(commands), time.Second).Error(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestASnapshotAtANoOp takes Raft's snapshot right after an election: the store then knows, also after a power failure and
+// where the snapshot is restored, that it is as far as the snapshot, and is not restored from it again.
+func TestASnapshotAtANoOp(t *testing.T) {
+	m := newMember(t)
+	dir := t.TempDir()
+	s := openWith(t, dir, fsm.Options{})
+	r, stop := m.lead(t, s)
+	propose(t, r, fsm.Encode(named("init"), 0, initCommand()), creates("a"))
+	stop()
+	r, stop = m.lead(t, s)
+	if err := r.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	metas, err := m.snapshots.List()
+	if err != nil || len(metas) != 1 || metas[0].Index <= s.Applied() {
+		t.Fatalf("%v: the snapshots are %+v, and %d is applied", err, metas, s.Applied())
+	}
+	file, err := os.ReadFile(filepath.Join(dir, fsm.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashed := t.TempDir()
+	if err := os.WriteFile(filepath.Join(crashed, fsm.File), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := openWith(t, t.TempDir(), fsm.Options{})
+	_, stream, err := m.snapshots.Open(metas[0].ID)
+	if err := errors.Join(err, other.Restore(stream)); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*fsm.Store{"that made it": s, "after a power failure": openWith(t, crashed, fsm.Options{}), "restored": other} {
+		if index, term := s.Durable(); index != metas[0].Index || term != metas[0].Term || !exists(t, s, "a") {
+			t.Errorf("the store %s is at entry %d of term %d, the snapshot at %d of %d", name, index, term, metas[0].Index, metas[0].Term)
+		}
+		n, err := s.OpenSnapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := raft.DecodeConfiguration(n.Position.Configuration); len(c.Servers) != 1 || n.Position.ConfigurationIndex != metas[0].ConfigurationIndex {
+			t.Errorf("the store %s has the configuration %v of entry %d", name, c, n.Position.ConfigurationIndex)
+		}
+		_ = n.Close()
+	}
+}
+
+// TestWhatRaftDropsIsOnDisk takes a snapshot after a flush failed and more was applied, lets the node lose its power, and goes on
+// from its file, Raft's snapshot and what is left of the log: everything that was acknowledged is there.
+func TestWhatRaftDropsIsOnDisk(t *testing.T) {
+	m := newMember(t)
+	dir := t.TempDir()
+	var full atomic.Bool
+	s := openWith(t, dir, fsm.Options{Fault: func() error {
+		if full.Load() {
+			return &fs.PathError{Op: "write", Path: fsm.File, Err: syscall.ENOSPC}
+		}
+		return nil
+	}})
+	r, stop := m.lead(t, s)
+	propose(t, r, fsm.Encode(named("init"), 0, initCommand()))
+	full.Store(true)
+	propose(t, r, creates("a"))
+	if s.Flush() == nil || r.Snapshot().Error() == nil {
+		t.Fatal("a snapshot was taken of what is not on disk")
+	}
+	propose(t, r, creates("b"))
+	full.Store(false)
+	if err := r.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(dir, fsm.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	crashed := t.TempDir()
+	if err := os.WriteFile(filepath.Join(crashed, fsm.File), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openWith(t, crashed, fsm.Options{})
+	_, stop = m.lead(t, s)
+	defer stop()
+	if !exists(t, s, "a") || !exists(t, s, "b") {
+		t.Errorf("a is there: %v, b is there: %v", exists(t, s, "a"), exists(t, s, "b"))
+	}
+}
