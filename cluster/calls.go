@@ -14,6 +14,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"coffer/cluster/pki"
+	"coffer/mistake"
 )
 
 // maxCall bounds the body of a call between nodes: a batch of the largest commands.
@@ -34,14 +35,14 @@ type Call struct {
 func (n *Cluster) calls() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, do http.HandlerFunc, roles ...pki.Role) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle(pattern, n.caught(pattern, func(w http.ResponseWriter, r *http.Request) {
 			caller := callerOf(r)
 			if slices.Contains(roles, caller.Role) {
 				do(w, r)
 				return
 			}
 			http.Error(w, fmt.Sprintf("the certificate of %s %s does not allow this", caller.Role, caller.ID), http.StatusForbidden)
-		})
+		}))
 	}
 	handle("POST /propose", n.handlePropose, pki.Node)
 	handle("POST /join", n.handleJoin, pki.Node)
@@ -60,6 +61,13 @@ func (n *Cluster) calls() http.Handler {
 		handle(c.Pattern, func(w http.ResponseWriter, r *http.Request) { c.Do(n, w, r) }, c.Roles...)
 	}
 	return mux
+}
+
+// caught answers a call that fails by a mistake in the code with 500.
+func (n *Cluster) caught(pattern string, do http.HandlerFunc) http.Handler {
+	return mistake.Handler(n.log.With("call", pattern), do, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, mistake.Err.Error(), http.StatusInternalServerError)
+	})
 }
 
 func callerOf(r *http.Request) pki.Identity {

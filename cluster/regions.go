@@ -247,12 +247,12 @@ func (r *regions) call(ctx context.Context, region, id, path string, wait time.D
 func (n *Cluster) regionCalls() http.Handler {
 	mux := http.NewServeMux()
 	for _, c := range n.config.RegionCalls {
-		mux.HandleFunc(c.Pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle(c.Pattern, n.caught(c.Pattern, func(w http.ResponseWriter, r *http.Request) {
 			if leader := n.leader(); leader != "" {
 				w.Header().Set(leaderHeader, leader)
 			}
 			c.Do(n, w, r)
-		})
+		}))
 	}
 	return mux
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"coffer/iam"
+	"coffer/mistake"
 	"coffer/serving"
 )
 
@@ -32,7 +34,9 @@ func (s *Server) handle(c echo.Context) error {
 	defer x.end()
 	w.Header()[requestIDHeader] = []string{x.id.String()}
 	w.Header()["Content-Type"] = []string{contentType}
-	err := s.answer(r, w.Header(), x)
+	err := mistake.Catch(s.log, "a request failed by a mistake in the code", func() error {
+		return s.answer(r, w.Header(), x)
+	}, "request_id", x.id.String())
 	x.status = http.StatusOK
 	if err != nil {
 		api := serving.ToAPIError(err).Of(target(r))
@@ -40,7 +44,7 @@ func (s *Server) handle(c echo.Context) error {
 		switch {
 		case x.refused != "": // told by metrics: a line for each would make it worse
 			s.metrics.refused.WithLabelValues(x.refused).Inc()
-		case api.Status >= http.StatusInternalServerError:
+		case api.Status >= http.StatusInternalServerError && !errors.Is(err, mistake.Err): // which is logged already
 			s.log.Error("a request failed", "request_id", x.id.String(), "operation", x.operation, "error", err)
 		}
 		x.answered(appendError(nil, api))

@@ -15,6 +15,7 @@ import (
 
 	"coffer/iam"
 	kmsservice "coffer/kms/service"
+	"coffer/mistake"
 	sm "coffer/secretsmanager"
 	"coffer/serving"
 )
@@ -80,7 +81,7 @@ func New(c Config) *Server {
 	e.GET("/readyz", s.handleReady)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{})))
 	s.http = &http.Server{
-		Handler:           untilSigned(e),
+		Handler:           untilSigned(mistake.Handler(c.Log, e, failed)),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      answerTimeout,
@@ -89,6 +90,14 @@ func New(c Config) *Server {
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// failed answers a request that failed outside of what [Server.handle] catches.
+func failed(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Del("Content-Length")
+	w.WriteHeader(http.StatusInternalServerError)
+	_, _ = w.Write(appendError(nil, serving.ToAPIError(mistake.Err)))
 }
 
 // untilSigned has connections end after an answer, unless a handler finds the request signed: whoever can't sign

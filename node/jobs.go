@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"coffer/fsm"
+	"coffer/mistake"
 )
 
 // How often the background jobs run.
@@ -17,24 +19,24 @@ const (
 	accessInterval  = 5 * time.Second
 	compareInterval = time.Minute
 	scrubInterval   = time.Hour
+	replicationRest = time.Second // before replication begins again after a mistake in the code
 )
 
 func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 	job := func(interval time.Duration, do func(context.Context)) {
 		g.Go(func() error {
-			tick := time.NewTicker(interval)
-			defer tick.Stop()
-			for {
-				select {
-				case <-tick.C:
-					do(ctx)
-				case <-ctx.Done():
-					return nil
-				}
-			}
+			repeat(ctx, n.log, interval, do)
+			return nil
 		})
 	}
-	g.Go(func() error { n.replication.Run(ctx); return nil })
+	atOnce := func(interval time.Duration, do func(context.Context)) {
+		g.Go(func() error {
+			once(ctx, n.log, do)
+			repeat(ctx, n.log, interval, do)
+			return nil
+		})
+	}
+	atOnce(replicationRest, n.replication.Run)
 	job(followInterval, n.unseal)
 	job(purgeInterval, n.purge)
 	job(keysInterval, n.advanceKeys)
@@ -44,8 +46,28 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 		}
 	})
 	job(compareInterval, n.compare)
-	g.Go(func() error { n.scrub(ctx); return nil })
-	job(scrubInterval, n.scrub)
+	atOnce(scrubInterval, n.scrub)
+}
+
+// repeat does a job at each tick until ctx ends. A mistake in the code ends one run, not the job and not the process.
+func repeat(ctx context.Context, log *slog.Logger, interval time.Duration, do func(context.Context)) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			once(ctx, log, do)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func once(ctx context.Context, log *slog.Logger, do func(context.Context)) {
+	_ = mistake.Catch(log, "a background job failed by a mistake in the code", func() error { // which names it by the stack
+		do(ctx)
+		return nil
+	})
 }
 
 // unseal looks for the root key where this node does not have it, and forms a new cluster's state with it.

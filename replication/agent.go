@@ -10,6 +10,7 @@ import (
 
 	"coffer/cluster"
 	"coffer/fsm"
+	"coffer/mistake"
 	sm "coffer/secretsmanager"
 	"coffer/serving"
 )
@@ -80,6 +81,9 @@ func (a *Agent) Notice(keys []string) {
 // leadInterval is how often a node looks whether it leads, and for regions that it did not know.
 const leadInterval = 100 * time.Millisecond
 
+// mistakeRest is how long a courier that failed by a mistake in the code is not replaced.
+const mistakeRest = time.Second
+
 // Run sends what is in the outbox while this node leads, until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	tick := time.NewTicker(leadInterval)
@@ -118,14 +122,12 @@ func (a *Agent) lead(ctx context.Context, term uint64) {
 			}
 		}
 		for _, region := range others {
-			if !ready || a.couriers[region] != nil { // written by this goroutine only
+			if !ready {
 				continue
 			}
-			c := newCourier(a, region, term)
-			a.mu.Lock()
-			a.couriers[region] = c
-			a.mu.Unlock()
-			running.Go(func() { c.run(ctx) })
+			if c := a.newCourier(region, term); c != nil {
+				running.Go(func() { a.send(ctx, c) })
+			}
 		}
 		select {
 		case <-tick.C:
@@ -133,6 +135,30 @@ func (a *Agent) lead(ctx context.Context, term uint64) {
 			return
 		}
 	}
+}
+
+// newCourier makes the courier to a region, unless there is one.
+func (a *Agent) newCourier(region string, term uint64) *courier {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.couriers[region] != nil {
+		return nil
+	}
+	c := newCourier(a, region, term)
+	a.couriers[region] = c
+	return c
+}
+
+// send runs a courier until ctx ends, or until it has failed by a mistake in the code: then another can take its place.
+func (a *Agent) send(ctx context.Context, c *courier) {
+	_ = mistake.Catch(c.log, "sending to a region failed by a mistake in the code", func() error {
+		c.run(ctx)
+		return nil
+	})
+	c.rest(ctx, mistakeRest)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.couriers, c.region)
 }
 
 // others are the other regions that are known.

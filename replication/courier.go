@@ -12,6 +12,7 @@ import (
 
 	"coffer/cluster"
 	"coffer/fsm"
+	"coffer/mistake"
 )
 
 // Bounds of what a courier has under way and in memory. What is beyond them waits in the outbox.
@@ -48,6 +49,8 @@ type courier struct {
 	slots  chan struct{}
 	busy   sync.WaitGroup
 
+	end func() // ends run, and everything that it began
+
 	// Used by run alone.
 	walked  time.Time // when the last walk ended
 	cursor  string    // of the walk under way
@@ -83,6 +86,7 @@ func newCourier(a *Agent, region string, term uint64) *courier {
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, batchesInFlight),
 		suspects: map[string]uint64{}, queued: map[string]bool{}, inFlight: map[string]bool{}, refused: map[string]attempt{},
 		missed: true, // what is in the outbox already
+		end:    func() {},
 	}
 }
 
@@ -119,6 +123,8 @@ func (c *courier) poke() {
 
 // run sends until ctx ends. It waits for what is under way.
 func (c *courier) run(ctx context.Context) {
+	ctx, c.end = context.WithCancel(ctx)
+	defer c.end()
 	defer c.busy.Wait()
 	for ctx.Err() == nil {
 		if time.Since(c.greeted) > helloInterval || c.publicKey() == nil {
@@ -134,7 +140,7 @@ func (c *courier) run(ctx context.Context) {
 			continue
 		}
 		if c.publicKey() != nil && c.beginComparison() {
-			c.busy.Go(func() {
+			c.begin(func() {
 				c.compare(ctx)
 				c.endComparison()
 			})
@@ -161,11 +167,25 @@ func (c *courier) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		c.busy.Go(func() {
+		c.begin(func() {
 			defer func() { <-c.slots }()
 			c.deliver(ctx, keys)
 		})
 	}
+}
+
+// begin begins a part of the courier's work. What the courier knows of what is under way is no longer true after a
+// mistake in the code: it ends then, and another begins anew.
+func (c *courier) begin(part func()) {
+	c.busy.Go(func() {
+		err := mistake.Catch(c.log, "sending to a region failed by a mistake in the code", func() error {
+			part()
+			return nil
+		})
+		if err != nil {
+			c.end()
+		}
+	})
 }
 
 func (c *courier) rest(ctx context.Context, d time.Duration) {

@@ -252,7 +252,7 @@ func (c *courier) settleSoon(ctx context.Context, parcels []*parcel) {
 	if !first {
 		return
 	}
-	c.busy.Go(func() {
+	c.begin(func() {
 		c.rest(ctx, settleTime)
 		c.settleAnswered(ctx)
 	})

@@ -12,6 +12,7 @@ import (
 	"coffer/cluster"
 	"coffer/fsm"
 	"coffer/iam"
+	"coffer/mistake"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -197,7 +198,8 @@ type Task struct {
 	Links   map[string]string `json:"links,omitempty"` // replica region -> KMS key there
 }
 
-// Work is one step over secrets: promote those whose primary is in Region, replicate them to Region, or hand them over to it.
+// Work is one step over secrets: promote those whose primary is in Region, replicate them to Region, or hand them
+// over to it.
 type Work struct {
 	Do     string `json:"do"`
 	Region string `json:"region"`
@@ -226,7 +228,9 @@ func (a *Agent) Carry(ctx context.Context, w *Work) (*Done, error) {
 	g.SetLimit(tasksAtOnce)
 	for i := range w.Tasks {
 		g.Go(func() error {
-			err := a.carry(ctx, w, &w.Tasks[i])
+			err := mistake.Catch(a.log, "a task failed by a mistake in the code", func() error {
+				return a.carry(ctx, w, &w.Tasks[i])
+			})
 			var refused *secret.Error
 			if errors.As(err, &refused) {
 				out.Refused[i] = refused.Message

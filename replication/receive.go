@@ -10,6 +10,7 @@ import (
 
 	"coffer/cluster"
 	"coffer/fsm"
+	"coffer/mistake"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
 )
@@ -97,7 +98,14 @@ func (a *Agent) receive(ctx context.Context, source string, b *batch) (*results,
 	var pending errgroup.Group
 	pending.SetLimit(a.atOnce)
 	for i := range b.Messages {
-		pending.Go(func() error { out.Results[i] = a.bring(ctx, from, &b.Messages[i], open[i]); return nil })
+		out.Results[i] = result{Unavailable: true} // unless it is brought in
+		pending.Go(func() error {
+			_ = mistake.Catch(a.log, "a message of another region failed by a mistake in the code", func() error {
+				out.Results[i] = a.bring(ctx, from, &b.Messages[i], open[i])
+				return nil
+			}, "from_region", from.Region)
+			return nil
+		})
 	}
 	return out, pending.Wait()
 }

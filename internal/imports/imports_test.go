@@ -17,7 +17,7 @@ import (
 // own folder. The table of README.md shows them from the top down.
 var floors = [][]string{
 	{"secret", "kms", "iam"},
-	{"damage", "durable"},
+	{"damage", "durable", "mistake"},
 	{"rows"},
 	{"fsm"},
 	{"cluster"},
