@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -105,4 +107,39 @@ func (o *operator) do(ctx context.Context, method, path string,
 		}
 		node = leader
 	}
+}
+
+// tell makes a call and prints the text that it answers.
+func (o *operator) tell(cmd *cobra.Command, method, path, format string) error {
+	var text string
+	if err := o.getJSON(cmd.Context(), method, path, &text); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), format, text)
+	return nil
+}
+
+func (o *operator) getJSON(ctx context.Context, method, path string, into any) error {
+	resp, err := o.do(ctx, method, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// postJSON posts a value to the node and decodes its answer.
+func (o *operator) postJSON(ctx context.Context, path string, body, into any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	resp, err := o.do(ctx, http.MethodPost, path, func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b)), nil
+	})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -65,25 +64,6 @@ func regionsCommand() *cobra.Command {
 			return op.tell(cmd, http.MethodPost, "/regions/trust?region="+url.QueryEscape(args[0]), "the key %s is trusted\n")
 		})
 	return cmd
-}
-
-// tell makes a call and prints the text that it answers.
-func (o *operator) tell(cmd *cobra.Command, method, path, format string) error {
-	var text string
-	if err := o.getJSON(cmd.Context(), method, path, &text); err != nil {
-		return err
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), format, text)
-	return nil
-}
-
-func (o *operator) getJSON(ctx context.Context, method, path string, into any) error {
-	resp, err := o.do(ctx, method, path, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 func showRegions(w io.Writer, s *replication.RegionStatus) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,20 +130,4 @@ old one as long as you keep snapshots made before.`,
 		"even if a node answers that it can't reach the root key; that node is sealed then")
 	cmd.AddCommand(rotate)
 	return cmd
-}
-
-// postJSON posts a value to the node and decodes its answer.
-func (o *operator) postJSON(ctx context.Context, path string, body, into any) error {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	resp, err := o.do(ctx, http.MethodPost, path, func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(b)), nil
-	})
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(into)
 }
