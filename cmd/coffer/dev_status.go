@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -70,13 +69,8 @@ func (d *dev) viewRegion(ctx context.Context, region string) []nodeView {
 func (d *dev) ask(ctx context.Context, peer, region string) *cluster.Status {
 	op := operatorOf(d.operator, region, peer)
 	defer op.client.CloseIdleConnections()
-	resp, err := op.do(ctx, http.MethodGet, "/status", nil)
-	if err != nil {
-		return nil
-	}
-	defer resp.Body.Close()
 	var s cluster.Status
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+	if err := op.getJSON(ctx, http.MethodGet, "/status", &s); err != nil {
 		return nil
 	}
 	return &s

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"text/tabwriter"
@@ -19,38 +20,30 @@ func displacedCommand() *cobra.Command {
 was in its place restorable for 30 days.`,
 	}
 	operatorFlags(cmd.PersistentFlags())
-	cmd.AddCommand(&cobra.Command{Use: "list", Short: "List the displaced secrets",
-		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
-			var all []secretsmanager.DisplacedSecret
-			if err := op.getJSON(cmd.Context(), http.MethodGet, "/displaced", &all); err != nil {
-				return err
-			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tNAME\tDISPLACED\tBY\tUNTIL\tVERSIONS")
-			for _, d := range all {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", d.ID, d.Name, when(d.At), d.By, when(d.Until), d.Versions)
-			}
-			return table.Flush()
-		}})
+	cmd.AddCommand(&cobra.Command{
+		Use: "list", Short: "List the displaced secrets", Args: cobra.NoArgs,
+		RunE: printed(http.MethodGet, "/displaced", showDisplaced),
+	})
 	var name string
 	restore := &cobra.Command{
 		Use: "restore ID", Short: "Bring a displaced secret back",
 		Long: `Bring a displaced secret back under its name, which must be free again, or, with --name,
 copy the versions of it that have labels to a new secret.`,
-		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
-			return op.tell(cmd, http.MethodPost, "/displaced/restore?id="+url.QueryEscape(args[0])+"&name="+
-				url.QueryEscape(name), "restored as %s\n")
-		},
+		Args: cobra.ExactArgs(1), RunE: asOperator(func(cmd *cobra.Command, op *operator, args []string) error {
+			query := url.Values{"id": args, "name": {name}}
+			return op.tell(cmd, http.MethodPost, "/displaced/restore?"+query.Encode(), "restored as %s\n")
+		}),
 	}
 	restore.Flags().StringVar(&name, "name", "", "name of the new secret")
 	cmd.AddCommand(restore)
 	return cmd
+}
+
+func showDisplaced(w io.Writer, all []secretsmanager.DisplacedSecret) error {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tNAME\tDISPLACED\tBY\tUNTIL\tVERSIONS")
+	for _, d := range all {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", d.ID, d.Name, when(d.At), d.By, when(d.Until), d.Versions)
+	}
+	return table.Flush()
 }

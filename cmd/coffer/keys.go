@@ -1,8 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"text/tabwriter"
 
@@ -17,7 +17,7 @@ func keysCommand() *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "status", Short: "Count the versions of secrets by the key material that they depend on",
-			Args: cobra.NoArgs, RunE: keysStatus,
+			Args: cobra.NoArgs, RunE: printed(http.MethodGet, "/keys", showKeys),
 		},
 		&cobra.Command{
 			Use:   "rewrap",
@@ -25,27 +25,14 @@ func keysCommand() *cobra.Command {
 			Long: `Bring all data keys of secrets to the current material of their KMS keys, while the
 region serves. It prints its progress. Interrupted, it can be started again: what was
 done stays done.`,
-			Args: cobra.NoArgs, RunE: keysRewrap,
+			Args: cobra.NoArgs, RunE: asOperator(keysRewrap),
 		},
 	)
 	return cmd
 }
 
-func keysStatus(cmd *cobra.Command, _ []string) error {
-	op, err := newOperator(cmd)
-	if err != nil {
-		return err
-	}
-	resp, err := op.do(cmd.Context(), http.MethodGet, "/keys", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var uses []secretsmanager.KeyUse
-	if err := json.NewDecoder(resp.Body).Decode(&uses); err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+func showKeys(w io.Writer, uses []secretsmanager.KeyUse) error {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "ACCOUNT\tKEY\tSTATE\tGENERATION\tVERSIONS")
 	for _, u := range uses {
 		state, generation := string(u.State), fmt.Sprint(u.Generation)
@@ -60,11 +47,7 @@ func keysStatus(cmd *cobra.Command, _ []string) error {
 	return table.Flush()
 }
 
-func keysRewrap(cmd *cobra.Command, _ []string) error {
-	op, err := newOperator(cmd)
-	if err != nil {
-		return err
-	}
+func keysRewrap(cmd *cobra.Command, op *operator, _ []string) error {
 	var position []byte
 	seen, rewrapped, failed := 0, 0, 0
 	for {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -72,6 +73,28 @@ func operatorOf(credentials *pki.Credentials, region, node string) *operator {
 	return &operator{node, region, credentials, &http.Client{Transport: transport}}
 }
 
+// asOperator makes a command's RunE of what is to be done with a node.
+func asOperator(do func(cmd *cobra.Command, op *operator, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		op, err := newOperator(cmd)
+		if err != nil {
+			return err
+		}
+		return do(cmd, op, args)
+	}
+}
+
+// printed makes a RunE that asks a node and prints its answer, JSON, as show writes it.
+func printed[Answer any](method, path string, show func(io.Writer, Answer) error) func(*cobra.Command, []string) error {
+	return asOperator(func(cmd *cobra.Command, op *operator, _ []string) error {
+		var answer Answer
+		if err := op.getJSON(cmd.Context(), method, path, &answer); err != nil {
+			return err
+		}
+		return show(cmd.OutOrStdout(), answer)
+	})
+}
+
 // operatorTimeout bounds the way to a node.
 const operatorTimeout = 5 * time.Second
 
@@ -109,6 +132,15 @@ func (o *operator) do(ctx context.Context, method, path string,
 	}
 }
 
+// order has the region do something that is not answered.
+func (o *operator) order(ctx context.Context, path string, query url.Values) error {
+	resp, err := o.do(ctx, http.MethodPost, path+"?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // tell makes a call and prints the text that it answers.
 func (o *operator) tell(cmd *cobra.Command, method, path, format string) error {
 	var text string
@@ -119,6 +151,7 @@ func (o *operator) tell(cmd *cobra.Command, method, path, format string) error {
 	return nil
 }
 
+// getJSON makes a call without a body and decodes the answer.
 func (o *operator) getJSON(ctx context.Context, method, path string, into any) error {
 	resp, err := o.do(ctx, method, path, nil)
 	if err != nil {

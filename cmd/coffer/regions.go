@@ -23,14 +23,7 @@ func regionsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "regions", Short: "Look at the regions and what is replicated between them"}
 	operatorFlags(cmd.PersistentFlags())
 	add := func(use, short string, args cobra.PositionalArgs, do func(*cobra.Command, *operator, []string) error) {
-		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: args,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				op, err := newOperator(cmd)
-				if err != nil {
-					return err
-				}
-				return do(cmd, op, args)
-			}})
+		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: args, RunE: asOperator(do)})
 	}
 	add("list", "List the nodes of all regions", cobra.NoArgs, func(cmd *cobra.Command, op *operator, _ []string) error {
 		status, err := op.Status(cmd.Context())

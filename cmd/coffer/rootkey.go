@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,11 +27,7 @@ The share is asked for on the terminal, which does not show it, or read as a lin
 from standard input where that is no terminal. It is never an argument. Each node
 needs as many shares as were said to be needed when they were made.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: asOperator(func(cmd *cobra.Command, op *operator, _ []string) error {
 			share, err := readShare(cmd.InOrStdin(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -54,7 +49,7 @@ needs as many shares as were said to be needed when they were made.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is unsealed\n", s.Node)
 			}
 			return nil
-		},
+		}),
 	}
 	operatorFlags(cmd.Flags())
 	return cmd
@@ -79,18 +74,7 @@ func rootkeyCommand() *cobra.Command {
 	operatorFlags(cmd.PersistentFlags())
 	cmd.AddCommand(&cobra.Command{
 		Use: "status", Short: "Print what a node has of the root key, as JSON", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
-			resp, err := op.do(cmd.Context(), http.MethodGet, "/rootkey", nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			return showJSON(cmd.OutOrStdout(), resp.Body)
-		},
+		RunE: printed(http.MethodGet, "/rootkey", showJSON),
 	})
 	var force bool
 	rotate := &cobra.Command{
@@ -104,19 +88,10 @@ must reach it at the same name. A node that is down learns of the rotation when 
 is back. Set the new root key in every node's configuration afterwards, and keep the
 old one as long as you keep snapshots made before.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			op, err := newOperator(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: asOperator(func(cmd *cobra.Command, op *operator, args []string) error {
 			query := url.Values{"to": args, "force": {fmt.Sprint(force)}}
-			resp, err := op.do(cmd.Context(), http.MethodPost, "/rootkey/rotate?"+query.Encode(), nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
 			var done node.RootRotation
-			if err := json.NewDecoder(resp.Body).Decode(&done); err != nil {
+			if err := op.getJSON(cmd.Context(), http.MethodPost, "/rootkey/rotate?"+query.Encode(), &done); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d keys are under the root key %s\n", done.Keys, done.RootKeyID)
@@ -124,7 +99,7 @@ old one as long as you keep snapshots made before.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "without it: %s: %s\n", id, why)
 			}
 			return nil
-		},
+		}),
 	}
 	rotate.Flags().BoolVar(&force, "force", false,
 		"even if a node answers that it can't reach the root key; that node is sealed then")
