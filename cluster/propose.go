@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/raft"
 
 	"coffer/cluster/quorum"
 	"coffer/fsm"
@@ -59,7 +60,8 @@ func newProposer(n *Cluster) *proposer {
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
-// the context or proposeTimeout ends; the error is then [quorum.ErrUnavailable].
+// the context or proposeTimeout ends; the error is then [quorum.ErrUnavailable]. It is [quorum.ErrRefused] for what is no
+// command.
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
@@ -68,8 +70,8 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 		switch {
 		case err == nil && out.Unknown != "":
 			return out, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, out.Err())
-		case err == nil:
-			return out, nil
+		case err == nil, errors.Is(err, quorum.ErrRefused):
+			return out, err
 		}
 		select {
 		case <-time.After(retryAfter):
@@ -154,36 +156,27 @@ func (p *proposer) send(ctx context.Context, batch []*proposal) {
 	for i, q := range batch {
 		commands[i] = q.command
 	}
-	outcomes, err := p.n.proposeBatch(ctx, commands, batch[0].local)
-	if err == nil && len(outcomes) != len(batch) {
-		err = fmt.Errorf("the leader answered %d of %d commands", len(outcomes), len(batch))
+	results, err := p.n.proposeBatch(ctx, commands, batch[0].local)
+	if err == nil && len(results) != len(batch) {
+		err = fmt.Errorf("the leader answered %d of %d commands", len(results), len(batch))
 	}
 	for i, q := range batch {
 		if err != nil {
 			q.result <- proposed{err: err}
 		} else {
-			q.result <- proposed{outcome: outcomes[i]}
+			q.result <- results[i]
 		}
 	}
 }
 
-func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local bool) ([]fsm.Outcome, error) {
+// proposeBatch proposes commands here, or has the leader do it.
+func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local bool) ([]proposed, error) {
 	r := n.raft.Load()
 	if r == nil {
 		return nil, errors.New("this node is not part of a cluster yet")
 	}
 	if n.leads() {
-		f := r.Apply(fsm.EncodeEntry(commands), proposeTimeout)
-		if err := f.Error(); err != nil {
-			return nil, err
-		}
-		switch answer := f.Response().(type) {
-		case []fsm.Outcome:
-			return answer, nil
-		case error:
-			return nil, answer
-		}
-		return nil, errors.New("the entry was applied without an answer")
+		return proposeEntry(r, commands)
 	}
 	leader := n.leader()
 	if local || leader == "" || leader == n.id {
@@ -197,20 +190,64 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 	if err := n.call(ctx, leader, "/propose", body, &answers); err != nil {
 		return nil, err
 	}
-	outcomes := make([]fsm.Outcome, len(answers))
+	results := make([]proposed, len(answers))
 	for i, a := range answers {
-		if a.Err != "" {
-			return nil, errors.New(a.Err)
+		results[i].outcome = a.Outcome
+		switch {
+		case a.Refused:
+			results[i].err = fmt.Errorf("%w: %s", quorum.ErrRefused, a.Err)
+		case a.Err != "":
+			results[i].err = errors.New(a.Err)
 		}
-		outcomes[i] = a.Outcome
 	}
-	return outcomes, nil
+	return results, nil
+}
+
+// proposeEntry makes one log entry of those of the commands that the log may hold: what is in the log, every node has
+// to apply, and one that can't be read would stop them all.
+func proposeEntry(r *raft.Raft, commands [][]byte) ([]proposed, error) {
+	results := make([]proposed, len(commands))
+	var good [][]byte
+	var places []int
+	for i, command := range commands {
+		if err := readable(command); err != nil {
+			results[i].err = fmt.Errorf("%w: %w", quorum.ErrRefused, err)
+			continue
+		}
+		good, places = append(good, command), append(places, i)
+	}
+	if len(good) == 0 {
+		return results, nil
+	}
+	f := r.Apply(fsm.EncodeEntry(good), proposeTimeout)
+	if err := f.Error(); err != nil {
+		return nil, err
+	}
+	switch answer := f.Response().(type) {
+	case []fsm.Outcome:
+		for i, out := range answer {
+			results[places[i]].outcome = out
+		}
+		return results, nil
+	case error:
+		return nil, answer
+	}
+	return nil, errors.New("the entry was applied without an answer")
+}
+
+func readable(command []byte) error {
+	_, c, err := fsm.Decode(command)
+	if err != nil {
+		return err
+	}
+	return fsm.Check(c)
 }
 
 // answer is a proposal's outcome on its way back to the node that forwarded it.
 type answer struct {
 	Outcome fsm.Outcome `cbor:"1,keyasint"`
 	Err     string      `cbor:"2,keyasint,omitempty"`
+	Refused bool        `cbor:"3,keyasint,omitempty"` // for good: quorum.ErrRefused
 }
 
 // handlePropose takes commands that another node forwarded into this leader's batches.
@@ -235,7 +272,10 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 		case got := <-q.result:
 			answers[i].Outcome = got.outcome
 			if got.err != nil {
-				answers[i].Err = got.err.Error()
+				answers[i].Err, answers[i].Refused = got.err.Error(), errors.Is(got.err, quorum.ErrRefused)
+			}
+			if answers[i].Refused {
+				n.log.Error("a node proposed what can't be a command", "from", callerOf(r).ID, "error", got.err)
 			}
 		case <-r.Context().Done():
 			return

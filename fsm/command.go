@@ -293,10 +293,11 @@ func Encode(id ID, base uint64, c Command) []byte {
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
 var ErrUnknownCommand = errors.New("the log holds a command that this version of Coffer does not know: install the version that the other nodes run")
 
-// Decode is the inverse of Encode.
+// Decode is the inverse of Encode. It refuses whatever Encode does not make, and with ErrUnknownCommand what a newer
+// version may have made.
 func Decode(b []byte) (Envelope, Command, error) {
 	var e Envelope
-	if err := decoding.Unmarshal(b, &e); err != nil {
+	if err := decodeStrictly(b, &e); err != nil {
 		return e, nil, fmt.Errorf("decode a command: %w", err)
 	}
 	make, ok := kinds[e.Kind]
@@ -307,10 +308,23 @@ func Decode(b []byte) (Envelope, Command, error) {
 		return e, nil, fmt.Errorf("decode a command: its id has %d bytes", len(e.ID))
 	}
 	c := make()
-	if err := decoding.Unmarshal(e.Body, c); err != nil {
+	if err := decodeStrictly(e.Body, c); err != nil {
 		return e, nil, fmt.Errorf("decode a command of kind %d: %w", e.Kind, err)
 	}
 	return e, c, nil
+}
+
+func decodeStrictly(b []byte, into any) error {
+	const cborMap = 5
+	if len(b) == 0 || b[0]>>5 != cborMap { // null would do for anything
+		return errors.New("it is no map")
+	}
+	err := decoding.Unmarshal(b, into)
+	var unknown *cbor.UnknownFieldError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w (%w)", ErrUnknownCommand, err)
+	}
+	return err
 }
 
 // A log entry is a batch of encoded commands: one byte of format version, the xxHash64 of the rest, and a CBOR array of byte strings.

@@ -47,13 +47,18 @@ func init() { tableSecrets.Derive = indexSecret } // not above, since it uses th
 // ErrDamaged says that something stored is not what was written. The node must not serve any more.
 var ErrDamaged = damage.Err
 
-// decoding is strict, for what comes over the wire; rowDecoding reads what a checksum vouches for.
+// decoding is strict, for what comes over the wire and is in the log: it refuses what this version of Coffer does not
+// know, where it would be dropped. rowDecoding reads what a checksum vouches for.
 var encoding, decoding, rowDecoding = func() (cbor.UserBufferEncMode, cbor.DecMode, cbor.DecMode) {
 	enc, err := cbor.CoreDetEncOptions().UserBufferEncMode() // deterministic: same value, same bytes (RFC 8949, 4.2.1)
 	if err != nil {
 		panic(err)
 	}
-	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxArrayElements: 1 << 20, UTF8: cbor.UTF8DecodeInvalid}.DecMode()
+	dec, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		MaxArrayElements: 1 << 20, UTF8: cbor.UTF8DecodeInvalid,
+	}.DecMode()
 	if err != nil {
 		panic(err)
 	}

@@ -3,6 +3,7 @@ package secret
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -76,6 +77,12 @@ const displacedPrefix = "~"
 
 // DisplacedKey is what the displaced secret with the id is stored under, instead of a name.
 func DisplacedKey(id string) string { return displacedPrefix + id }
+
+// IsDisplacedKey reports whether key can be a DisplacedKey.
+func IsDisplacedKey(key string) bool {
+	id, ok := strings.CutPrefix(key, displacedPrefix)
+	return ok && ValidName(id)
+}
 
 // DisplacedID is the inverse of DisplacedKey.
 func (s *Secret) DisplacedID() string { return s.Name[len(displacedPrefix):] }

@@ -209,7 +209,10 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 			continue
 		}
 		out, err := b.Cluster.Propose(ctx, fsm.Encode(id, base, command))
-		if err != nil {
+		switch {
+		case errors.Is(err, quorum.ErrRefused):
+			return out, err // a mistake of ours
+		case err != nil:
 			return out, noMajority(err)
 		}
 		if err := out.Err(); !errors.Is(err, secret.ErrConflict) && !errors.Is(err, kms.ErrConflict) {

@@ -10,3 +10,6 @@ var ErrBehind = errors.New("this node has not caught up with the region's leader
 
 // ErrUnavailable says that a write could not be carried out, or that nobody can say whether it was.
 var ErrUnavailable = errors.New("no majority of the region's nodes took the command in time")
+
+// ErrRefused says that the leader can't read a command, or that it is none that the log may hold: it was not proposed.
+var ErrRefused = errors.New("the leader refuses the command")

@@ -75,8 +75,15 @@ func (r *Region) encode(c fsm.Command) []byte {
 	return fsm.Encode(id, r.Store.Applied(), c)
 }
 
-// Propose applies a command at once.
+// Propose applies a command at once. What a leader would not propose is an error.
 func (r *Region) Propose(_ context.Context, command []byte) (fsm.Outcome, error) {
+	_, c, err := fsm.Decode(command)
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	if err := fsm.Check(c); err != nil {
+		return fsm.Outcome{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.index++

@@ -1,0 +1,167 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"coffer/kms"
+	"coffer/secret"
+)
+
+// Bounds of what a command may carry, above anything that the APIs allow. What is above them could be stored and not be
+// read again: rows and keys of snapshots are bounded.
+const (
+	maxText   = 4 * 32768 // bytes of a text; a key's policy is the longest, and its characters take up to four bytes
+	maxBytes  = secret.MaxValue + 1<<10
+	maxInKey  = 4 * 256 // bytes of what becomes part of a row's key
+	maxVector = 1 << 16 // items of a list
+)
+
+// Check says why a command that can be decoded must not be put into the log; nil if it may. Nodes propose nothing of
+// the kind; the leader checks nevertheless, since every node applies what is in the log, and all would stop there.
+func Check(c Command) error {
+	if err := check(reflect.ValueOf(c)); err != nil {
+		return fmt.Errorf("a command of kind %d: %w", kindOf[reflect.TypeOf(c)], err)
+	}
+	return nil
+}
+
+// checked are types that know more about themselves than that their parts are bounded. Those of other rooms are among
+// checks.
+type checked interface{ check() error }
+
+var checks = map[reflect.Type]func(any) error{
+	reflect.TypeFor[secret.NewLink](): func(v any) error {
+		l := v.(*secret.NewLink)
+		return inKeys(l.ID, l.Region)
+	},
+	reflect.TypeFor[kms.Key](): func(v any) error {
+		k := v.(*kms.Key)
+		return named(k.Account, k.ID)
+	},
+}
+
+// check walks a value. It calls what its parts know about themselves, and bounds all texts, bytes and lists.
+func check(v reflect.Value) error {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
+		return check(v.Elem())
+	case reflect.Struct:
+		return checkStruct(v)
+	case reflect.String:
+		if v.Len() > maxText {
+			return fmt.Errorf("a text of %d bytes, where %d are the most", v.Len(), maxText)
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			if v.Len() > maxBytes {
+				return fmt.Errorf("%d bytes, where %d are the most", v.Len(), maxBytes)
+			}
+			return nil
+		}
+		if v.Len() > maxVector {
+			return fmt.Errorf("a list of %d items, where %d are the most", v.Len(), maxVector)
+		}
+		for i := range v.Len() {
+			if err := check(v.Index(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkStruct(v reflect.Value) error {
+	whole := v.Addr().Interface()
+	if c, ok := whole.(checked); ok {
+		if err := c.check(); err != nil {
+			return err
+		}
+	}
+	if do := checks[v.Type()]; do != nil {
+		if err := do(whole); err != nil {
+			return err
+		}
+	}
+	for i := range v.NumField() {
+		if err := check(v.Field(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inKeys checks texts that become parts of rows' keys, whose parts end with zero bytes.
+func inKeys(texts ...string) error {
+	for _, text := range texts {
+		if text == "" || len(text) > maxInKey || strings.IndexByte(text, 0) >= 0 {
+			return errors.New("an id or the name of a region, key or alias is missing or can't be one")
+		}
+	}
+	return nil
+}
+
+// named checks an account and the id or name of something in it.
+func named(account, id string) error {
+	if !secret.ValidAccount(account) {
+		return errors.New("wanted an account of 12 digits")
+	}
+	return inKeys(id)
+}
+
+func (r *Ref) check() error {
+	named := secret.ValidName(r.Name) || secret.IsDisplacedKey(r.Name)
+	if !named || !secret.ValidAccount(r.Account) || len(r.Suffix) != secret.SuffixLen {
+		return errors.New("wanted a secret's account, name and suffix")
+	}
+	return nil
+}
+
+func (r *KeyRef) check() error { return named(r.Account, r.ID) }
+
+func (v *NewVersion) check() error {
+	if v.ID == "" || len(v.ID) > maxInKey { // tokens may have zero bytes: they end the keys that they are in
+		return errors.New("the id of a version is missing or too long")
+	}
+	return nil
+}
+
+func (c *InitCluster) check() error {
+	return errors.Join(inKeys(c.Cluster.ID, c.Cluster.Region), named(c.Cluster.Account, c.Cluster.DefaultKeyID))
+}
+
+func (s *Sender) check() error { return inKeys(s.Region) }
+
+func (n *Notice) check() error {
+	if n.Kind == LinkMoved {
+		return inKeys(n.Link, n.Primary, n.NewLink)
+	}
+	return inKeys(n.Link)
+}
+
+func (c *Receive) check() error { return inKeys(c.Link, c.Displace) }
+
+func (c *ReceiveVersions) check() error { return inKeys(c.Link) }
+
+func (c *RestoreDisplaced) check() error { return named(c.Account, c.ID) }
+
+func (c *HandOver) check() error { return inKeys(c.To) }
+
+func (c *Settle) check() error { return inKeys(c.Region) }
+
+func (c *Repair) check() error { return inKeys(c.Region) }
+
+func (c *SetPeer) check() error { return inKeys(c.Region) }
+
+func (c *SetSuccessors) check() error { return inKeys(c.Region) }
+
+func (c *ReportPeer) check() error { return inKeys(c.Region) }
+
+func (c *SetAlias) check() error { return inKeys(c.Name) }
+
+func (c *DeleteAlias) check() error { return named(c.Account, c.Name) }
