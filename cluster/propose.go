@@ -176,7 +176,7 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 		return nil, errors.New("this node is not part of a cluster yet")
 	}
 	if n.leads() {
-		return proposeEntry(r, commands)
+		return proposeEntry(r, commands, local)
 	}
 	leader := n.leader()
 	if local || leader == "" || leader == n.id {
@@ -205,12 +205,12 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 
 // proposeEntry makes one log entry of those of the commands that the log may hold: what is in the log, every node has
 // to apply, and one that can't be read would stop them all.
-func proposeEntry(r *raft.Raft, commands [][]byte) ([]proposed, error) {
+func proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, error) {
 	results := make([]proposed, len(commands))
 	var good [][]byte
 	var places []int
 	for i, command := range commands {
-		if err := readable(command); err != nil {
+		if err := readable(command, forwarded); err != nil {
 			results[i].err = fmt.Errorf("%w: %w", quorum.ErrRefused, err)
 			continue
 		}
@@ -235,10 +235,13 @@ func proposeEntry(r *raft.Raft, commands [][]byte) ([]proposed, error) {
 	return nil, errors.New("the entry was applied without an answer")
 }
 
-func readable(command []byte) error {
+func readable(command []byte, forwarded bool) error {
 	_, c, err := fsm.Decode(command)
 	if err != nil {
 		return err
+	}
+	if _, raises := c.(*fsm.RaiseFormat); raises && forwarded {
+		return errors.New("only the leader raises the format, after every member has told that it reads the next")
 	}
 	return fsm.Check(c)
 }

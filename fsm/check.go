@@ -135,6 +135,8 @@ func (c *InitCluster) check() error {
 	return errors.Join(inKeys(c.Cluster.ID, c.Cluster.Region), named(c.Cluster.Account, c.Cluster.DefaultKeyID))
 }
 
+func (c *RaiseFormat) check() error { return Formats().Check(c.To) }
+
 func (s *Sender) check() error { return inKeys(s.Region) }
 
 func (n *Notice) check() error {
