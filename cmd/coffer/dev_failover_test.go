@@ -248,7 +248,7 @@ func TestDevKilledBesidePausedNode(t *testing.T) {
 	if err == nil || !strings.Contains(string(second), "another coffer dev runs") {
 		t.Errorf("a second one in the same directory: %v\n%s", err, second)
 	}
-	d.shows(`1 of 1 nodes runs: reads and writes go on`)
+	d.shows(`The only node runs: reads and writes work`)
 
 	d.must("pause", "n1")
 	_ = d.cmd.Process.Kill()

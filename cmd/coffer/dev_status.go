@@ -152,7 +152,10 @@ func settled(views []nodeView) bool {
 func outlook(views []nodeView) string {
 	all, running := voters(views)
 	of := fmt.Sprintf("%d of %d nodes run", running, all)
-	if running == 1 {
+	switch {
+	case all == 1:
+		of = "The only node runs"
+	case running == 1:
 		of = fmt.Sprintf("1 of %d nodes runs", all)
 	}
 	up := runningNames(views)
@@ -166,7 +169,7 @@ func outlook(views []nodeView) string {
 	case leader(views) == nil:
 		return of + ", which is a majority, but none leads yet."
 	case all == 1:
-		return of + ": reads and writes go on. It has no other to take over: `--nodes 3` starts two more."
+		return of + ": reads and writes work. There is no other to take over: `--nodes 3` starts three."
 	case spare == 0:
 		return of + ": reads and writes go on. One more failure and writes are refused; reads go on even then."
 	}

@@ -53,7 +53,7 @@ Replicate it to %s, and read it there:
 		fmt.Fprintf(out, "Look at the regions:  %s regions status --config %s\n",
 			selfName(), shellQuote(c.path(first, operatorYAML)))
 	}
-	if c.nodes > 1 {
+	if len(d.nodes) > 1 {
 		fmt.Fprintf(out, "Lose a node:          %s kill %s   (then status, start; see --help)\n",
 			c.self, d.short(d.nodes[0]))
 	}
