@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
 	"coffer/internal/testcluster"
 )
 
@@ -66,7 +69,7 @@ func endsUnmarked(t *testing.T, n *testcluster.Node, why string) {
 	}
 }
 
-// TestAFailedSyncEndsTheNode fails the syncs of a node's log, then of another's term, under load: the node ends at once,
+// TestAFailedSyncEndsTheNode fails the syncs of a node's log, then of another's term, then of a state, under load: the node ends at once,
 // since what it wrote may be lost though it can be read and though the next sync succeeds. Then all lose power, and what
 // was acknowledged is there. It needs root, for the nodes' file systems.
 func TestAFailedSyncEndsTheNode(t *testing.T) {
@@ -93,8 +96,73 @@ func TestAFailedSyncEndsTheNode(t *testing.T) {
 	endsUnmarked(t, n, "raft-state")
 	losePower(t, c, disks)
 	w.progress()
+
+	n = must(c.Leader(ctx(t, time.Minute)))(t)
+	injectSync(t, n, "state.db", "error=EIO")
+	endsUnmarked(t, n, "a write to the state store failed")
+	losePower(t, c, disks)
+	w.progress()
 	w.finish()
 	verify(t, c)
+}
+
+// TestAFullDiskStopsWritesOnly fills the only node's disk: values, lists and snapshots are answered, it stops in order and
+// starts again, and with space again writes go on. It needs root, for the node's file system.
+func TestAFullDiskStopsWritesOnly(t *testing.T) {
+	c := newCluster(t, 1)
+	disks := onDisks(t, c)
+	noError(t, c.Start(ctx(t, time.Minute)))
+	n := c.Nodes[0]
+	create(t, n.Client(), "kept", "v")
+	filler := filepath.Join(n.Data, "filler")
+	fill := func() {
+		f := must(os.OpenFile(filler, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600))(t)
+		for block := make([]byte, 1<<20); len(block) > 0; { // to the last byte
+			if _, err := f.Write(block); err != nil {
+				block = block[:len(block)/2]
+			}
+		}
+		noError(t, f.Close())
+	}
+	fill()
+	local := n.Client(testcluster.Once, withHeader("X-Coffer-Consistency", "local"))
+	reads := func(when string) {
+		t.Helper()
+		got := get(t, local, secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")})
+		list, err := local.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{})
+		noError(t, err)
+		if *got.SecretString != "v" || len(list.SecretList) != 1 {
+			t.Errorf("%s: the value %q, %d secrets", when, *got.SecretString, len(list.SecretList))
+		}
+	}
+	for range 3 { // what is refused may leave something to be stored
+		put := &secretsmanager.PutSecretValueInput{SecretId: aws.String("kept"), SecretString: aws.String("w")}
+		if _, err := n.Client(testcluster.Once).PutSecretValue(t.Context(), put); err == nil {
+			t.Error("a write was taken")
+		}
+	}
+	reads("with a full disk")
+	n.Signal(syscall.SIGTERM)
+	select {
+	case <-n.Exited():
+	case <-ctx(t, 30*time.Second).Done():
+		t.Fatalf("the node does not stop; its log:\n%s", n.LogTail())
+	}
+	noError(t, os.Remove(filepath.Join(n.Data, "node.json"))) // what it leaves is filled too
+	fill()
+	noError(t, n.Start())
+	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "reads after a start", func() error {
+		_, err := local.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")})
+		return err
+	}))
+	reads("started with a full disk")
+	noError(t, os.Remove(filler))
+	noError(t, n.AwaitReady(ctx(t, time.Minute)))
+	put(t, n.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("kept"), SecretString: aws.String("x")})
+	losePower(t, c, disks)
+	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")}); *got.SecretString != "x" {
+		t.Errorf("after a power loss: %q", *got.SecretString)
+	}
 }
 
 // injectSync makes a node's syncs of a file fail or wait (testcluster.Node.InjectSync).
