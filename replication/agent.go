@@ -71,6 +71,11 @@ func (a *Agent) KnownRegion(region string) bool {
 func (a *Agent) Notice(keys []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(keys) == 0 { // the state was replaced
+		for _, c := range a.couriers {
+			c.lookAgain()
+		}
+	}
 	for _, key := range keys {
 		if c := a.couriers[fsm.OutboxRegion(key)]; c != nil {
 			c.notice(key)

@@ -101,6 +101,14 @@ func (c *courier) notice(key string) {
 	c.enqueue(key)
 }
 
+// lookAgain has the outbox looked through from its beginning.
+func (c *courier) lookAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.missed = true
+	c.poke()
+}
+
 // enqueue has an entry sent soon. The caller holds mu.
 func (c *courier) enqueue(key string) {
 	switch {
