@@ -57,10 +57,8 @@ func (d *dev) act(ctx context.Context, verb, name string) (string, error) {
 		return "", fmt.Errorf("node %s is %s: `%s` is for one that is %s", p, now.state, verb, anyOf(a.from))
 	}
 	led := leader(d.viewRegion(ctx, p.region))
-	if err := a.do(d, ctx, p); err != nil {
-		return "", err
-	}
-	if err := d.record(); err != nil {
+	// What has begun is finished and recorded, also if the person who asked for it no longer waits.
+	if err := errors.Join(a.do(d, context.WithoutCancel(ctx), p), d.record()); err != nil {
 		return "", err
 	}
 	d.tell("node %s %s", p, a.says)
