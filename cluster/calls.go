@@ -50,6 +50,8 @@ func (n *Cluster) calls() http.Handler {
 	handle("POST /progress", n.handleProgress, pki.Node)
 	handle("POST /checkpoint", n.handleCheckpoint, pki.Node)
 	handle("POST /damaged", n.handleDamaged, pki.Node)
+	handle("POST /clock", n.handleClock, pki.Node)
+	handle("POST /confirm-clock", n.handleConfirmClock, pki.Operator)
 	handle("GET /status", n.handleStatus, pki.Node, pki.Operator)
 	handle("POST /remove", n.handleRemove, pki.Operator)
 	handle("POST /transfer-leader", n.handleTransfer, pki.Operator)

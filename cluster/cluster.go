@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"coffer/cluster/clocks"
 	"coffer/cluster/pki"
 	"coffer/cluster/quorum"
 	"coffer/cluster/raftlog"
@@ -39,6 +41,9 @@ type Config struct {
 	RemoveDead quorum.RemoveDead // when servers that do not answer are removed
 
 	Regions RegionsConfig // how this region finds the others
+
+	Now            func() time.Time // the wall clock
+	MaxClockOffset time.Duration    // between nodes, for what can't be undone; clocks.DefaultBound if 0
 
 	// RootKeyID is the id of the root key that the region's keys are wrapped under, as far as this node has it; empty
 	// while it is sealed. Nodes with another one are refused.
@@ -93,6 +98,8 @@ type Cluster struct {
 	logs     *raftlog.Log
 	proposer *proposer
 	barrier  *readindex.Barrier
+	started  time.Time // when [Start] was called
+	judge    *clocks.Judge
 
 	raft        atomic.Pointer[raft.Raft]
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
@@ -109,7 +116,10 @@ type Cluster struct {
 
 // Start opens this node's log, its peer port and gossip. Begin comes after it.
 func Start(c Config) (_ *Cluster, err error) {
-	n := &Cluster{config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8)}
+	c.MaxClockOffset = cmp.Or(c.MaxClockOffset, clocks.DefaultBound)
+	n := &Cluster{
+		config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8), started: time.Now(),
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	defer func() {
@@ -117,6 +127,9 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.Stop()
 		}
 	}()
+	if n.judge, err = n.newJudge(); err != nil {
+		return nil, err
+	}
 	snapshots, err := n.snapshotStore()
 	if err != nil {
 		return nil, err
@@ -171,6 +184,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		}
 		n.run(ctx, n.promoteLearners)
 		n.run(ctx, n.removeDead)
+		n.run(ctx, n.watchClock)
 		if !member {
 			n.run(ctx, n.form)
 		}

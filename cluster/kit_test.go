@@ -85,8 +85,8 @@ func (g *group) add(id string, expect int, others ...*member) *member {
 	m.config = cluster.Config{
 		Dir: m.dir, Credentials: g.credentials(pki.Node, id), PeerAddr: "127.0.0.1:0", GossipAddr: freeAddr(g.t),
 		GossipKey: g.key, BootstrapExpect: expect, RootKeyID: func() string { return "root" },
-		CheckRestore: func(string) error { return nil },
-		Log:          slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", id),
+		CheckRestore: func(string) error { return nil }, Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", id),
 	}
 	for _, o := range others {
 		m.config.Join = append(m.config.Join, o.config.GossipAddr)

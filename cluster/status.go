@@ -35,13 +35,16 @@ type Status struct {
 	Digest  string   `json:"digest"`
 	Cluster string   `json:"cluster_id,omitempty"`
 	Health  Health   `json:"health"`
+	Clock   Clock    `json:"clock"`
 	Format  uint64   `json:"format,omitempty"` // of the state
 	Members []Member `json:"members"`
 }
 
 // Status describes this node and its cluster.
 func (n *Cluster) Status() Status {
-	s := Status{Node: n.id, Region: n.config.Credentials.Identity.Region, State: "none", Leader: n.leader()}
+	s := Status{
+		Node: n.id, Region: n.config.Credentials.Identity.Region, State: "none", Leader: n.leader(), Clock: n.clock(),
+	}
 	if err := n.Ready(); err != nil {
 		s.Ready = err.Error()
 	}

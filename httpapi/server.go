@@ -26,9 +26,10 @@ type Config struct {
 	Secrets  *sm.Service
 	Keys     *kmsservice.Service
 	Access   iam.Keys
-	Ready    func() error // why reads and writes can't be served, nil if they can
-	TLS      *tls.Config  // of the connections; nil for plain HTTP
-	Limits   Limits       // [DefaultLimits] if zero
+	Ready    func() error    // why reads and writes can't be served, nil if they can
+	Warnings func() []string // classes of what is wrong though requests are answered
+	TLS      *tls.Config     // of the connections; nil for plain HTTP
+	Limits   Limits          // [DefaultLimits] if zero
 	Registry *prometheus.Registry
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -38,6 +39,7 @@ type Config struct {
 type Server struct {
 	operations  map[string]operation
 	ready       func() error
+	warnings    func() []string
 	log         *slog.Logger
 	now         func() time.Time
 	metrics     *metrics
@@ -66,7 +68,7 @@ func New(c Config) *Server {
 		l = DefaultLimits
 	}
 	s := &Server{
-		operations: map[string]operation{}, ready: c.Ready, log: c.Log, now: c.Now, tls: c.TLS, limits: l,
+		operations: map[string]operation{}, ready: c.Ready, warnings: c.Warnings, log: c.Log, now: c.Now, tls: c.TLS, limits: l,
 		connections: newQuota(int64(l.Connections), int64(l.ConnectionsPerAddress)),
 		bytes:       newQuota(l.Bytes, l.BytesPerAddress),
 		reads:       newGate(l.Reads, l.Wait), writes: newGate(l.Writes, l.Wait),
@@ -134,7 +136,11 @@ func (s *Server) handleReady(c echo.Context) error {
 	if err := s.ready(); err != nil {
 		return c.String(http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
 	}
-	return c.String(http.StatusOK, "ready\n")
+	text := "ready\n"
+	for _, w := range s.warnings() {
+		text += "warning: " + w + "\n"
+	}
+	return c.String(http.StatusOK, text)
 }
 
 // Serve answers connections of the listener until Shutdown.

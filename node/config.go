@@ -45,6 +45,8 @@ type Config struct {
 	GossipAdvertise string `mapstructure:"gossip-advertise"` // host:port that others reach it by
 	GossipKey       string `mapstructure:"gossip-key"`       // file with the region's gossip key, mode 0600
 
+	MaxClockOffset time.Duration `mapstructure:"max-clock-offset"` // between nodes, for what can't be undone
+
 	Join            []string `mapstructure:"join"`             // gossip addresses of other nodes
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
 	NonVoter        bool     `mapstructure:"non-voter"`        // never votes: answers reads and counts for nothing

@@ -86,7 +86,11 @@ func (n *Node) purge(ctx context.Context) {
 	if !n.cluster.IsLeader() {
 		return
 	}
-	purged, err := n.service.Purge(ctx)
+	at, err := n.cluster.Time()
+	if err != nil {
+		return // told when it began; a clock that is wrong must not end recovery windows
+	}
+	purged, err := n.service.Purge(ctx, at)
 	if err != nil {
 		n.log.Warn("secrets whose recovery window is over could not be deleted yet", "error", err)
 	} else if purged > 0 {
@@ -103,7 +107,11 @@ func (n *Node) advanceKeys(ctx context.Context) {
 	if !n.cluster.IsLeader() {
 		return
 	}
-	changed, err := n.keys.Advance(ctx)
+	at, err := n.cluster.Time()
+	if err != nil {
+		return // told when it began; a clock that is wrong must not delete keys
+	}
+	changed, err := n.keys.Advance(ctx, at)
 	if err != nil {
 		n.log.Warn("keys that are due to be rotated or deleted could not all be yet", "error", err)
 	} else if changed > 0 {

@@ -20,6 +20,12 @@ func (n *Node) registerMetrics(r *prometheus.Registry) {
 	gauge("coffer_raft_term", "Raft term.", func() float64 { return float64(n.cluster.Status().Term) })
 	gauge("coffer_raft_applied_index", "Last log entry in the node's state.", func() float64 { return float64(n.store.Applied()) })
 	gauge("coffer_raft_last_contact_seconds", "Time since the node heard of a leader; 0 on the leader.", func() float64 { return n.cluster.LastContact().Seconds() })
+	gauge("coffer_clock_offset_seconds", "How far the node's clock is ahead of the middle one of the voters'.",
+		func() float64 { return n.cluster.ClockAhead().Seconds() })
+	gauge("coffer_clock_believed", "1 while the node's clock may be relied on for purges and the deletion of keys.", func() float64 {
+		_, err := n.cluster.Time()
+		return one(err == nil)
+	})
 	gauge("coffer_state_bytes", "Size of the state store's file.", func() float64 { return size(filepath.Join(n.config.Data, fsm.File)) })
 	gauge("coffer_raft_log_bytes", "Size of the Raft log's file.", func() float64 { return size(n.cluster.LogPath()) })
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -124,7 +124,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.cluster, err = cluster.Start(cluster.Config{
-		NonVoter: c.NonVoter, RemoveDead: removeDead,
+		NonVoter: c.NonVoter, RemoveDead: removeDead, Now: o.Now, MaxClockOffset: c.MaxClockOffset,
 		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
 		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
@@ -142,7 +142,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.replication.Join(n.cluster)
 	n.cluster.Begin()
 	n.server = httpapi.New(httpapi.Config{
-		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready,
+		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Warnings: n.warnings,
 		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
@@ -281,6 +281,15 @@ func (n *Node) ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	return n.base.Warm(ctx)
+}
+
+// warnings are classes of what is wrong though this node serves: anyone may read them, so the status and the log
+// have the rest.
+func (n *Node) warnings() []string {
+	if _, err := n.cluster.Time(); err != nil {
+		return []string{"clock"}
+	}
+	return nil
 }
 
 func (n *Node) scheme() string {

@@ -3,6 +3,7 @@ package secretsmanager
 import (
 	"context"
 	"errors"
+	"time"
 
 	"coffer/fsm"
 	"coffer/secret"
@@ -103,20 +104,20 @@ func (s *Service) RestoreSecret(ctx context.Context, in *SecretIDInput) (*Named,
 // purgeBatch bounds how many secrets one command deletes.
 const purgeBatch = 100
 
-// Purge deletes for good the secrets whose recovery window is over, and answers how many. The leader runs it.
-func (s *Service) Purge(ctx context.Context) (purged int, err error) {
+// Purge deletes for good the secrets whose recovery window is over at a time, and returns how many. The leader runs it, with a
+// time that it may rely on.
+func (s *Service) Purge(ctx context.Context, at time.Time) (purged int, err error) {
 	for {
-		now := s.Millis()
 		due := false
 		err := s.Store.View(func(tx *fsm.Tx) error {
-			at, ok := tx.OldestDeletion()
-			due = ok && at <= now
+			oldest, ok := tx.OldestDeletion()
+			due = ok && oldest <= at.UnixMilli()
 			return nil
 		})
 		if err != nil || !due {
 			return purged, err
 		}
-		out, err := s.Propose(ctx, &fsm.PurgeDue{At: now, Max: purgeBatch})
+		out, err := s.Propose(ctx, &fsm.PurgeDue{At: at.UnixMilli(), Max: purgeBatch})
 		if err != nil {
 			return purged, err
 		}

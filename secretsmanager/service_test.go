@@ -77,7 +77,7 @@ func TestRecoveryWindowEnds(t *testing.T) {
 		want  string
 	}{{7*24*time.Hour - time.Millisecond, "short long restored live"}, {time.Millisecond, "long restored live"}, {23 * 24 * time.Hour, "restored live"}} {
 		r.Clock = r.Clock.Add(step.after)
-		if _, err := r.Purge(t.Context()); err != nil {
+		if _, err := r.Purge(t.Context(), r.Clock); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"short", "long", "restored", "live"} {

@@ -49,6 +49,10 @@ func clusterCommand() *cobra.Command {
 			Use: "verify", Short: "Compare the nodes' states now, as the leader does every minute", Args: cobra.NoArgs,
 			RunE: printed(http.MethodPost, "/verify", showVerified),
 		},
+		&cobra.Command{
+			Use: "confirm-clock", Short: "Say that a node's clock is right, after it jumped", Args: cobra.NoArgs,
+			RunE: printed(http.MethodPost, "/confirm-clock", showJSON),
+		},
 	)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"coffer/cluster/clocks"
 	"coffer/damage"
 	"coffer/httpapi"
 	"coffer/kms/rootkey"
@@ -77,6 +78,7 @@ func serverFlags(f *pflag.FlagSet) {
 	f.String("gossip", "127.0.0.1:7402", "gossip port (TCP and UDP)")
 	f.String("gossip-advertise", "", "host:port that others reach the gossip port by (default: --gossip)")
 	f.String("gossip-key", "", "file with the region's gossip key (mode 0600)")
+	f.Duration("max-clock-offset", clocks.DefaultBound, "how far clocks may be apart for purges and the deletion of keys")
 	f.StringSlice("join", nil, "gossip addresses of other nodes")
 	f.Int("bootstrap-expect", 0, "number of nodes that form a new cluster; 0 only joins one")
 	f.Bool("non-voter", false, "never vote: a node that answers reads and counts for nothing")

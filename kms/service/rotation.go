@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"coffer/fsm"
 	"coffer/iam"
@@ -193,10 +194,11 @@ func rotationEntry(v *serving.View, key *kms.Key, generation int, m kms.Material
 // maxEnded bounds how many keys one command ends.
 const maxEnded = 100
 
-// Advance does what is due: it rotates keys on schedule, deletes keys at the end of their waiting period, and
-// imported material that has expired. The leader runs it. It answers how many keys it changed.
-func (s *Service) Advance(ctx context.Context) (changed int, err error) {
-	now := s.Millis()
+// Advance does what is due at a time: it rotates keys on schedule, deletes keys at the end of their waiting period, and
+// imported material that has expired. The leader runs it, with a time that it may rely on. It returns how many keys it
+// changed.
+func (s *Service) Advance(ctx context.Context, at time.Time) (changed int, err error) {
+	now := at.UnixMilli()
 	var ended []fsm.KeyRef
 	var due []*kms.Key
 	err = s.Store.View(func(tx *fsm.Tx) error {

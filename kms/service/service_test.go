@@ -63,11 +63,11 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 	}
 	must(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{KeyID: &id, PendingWindowInDays: ptr(int64(7))}))(t)
 	r.Clock = r.Clock.Add(7*day - time.Millisecond)
-	if n := must(s.Advance(t.Context()))(t); n != 0 || !holds(t, r, wrapped) {
+	if n := must(s.Advance(t.Context(), r.Clock))(t); n != 0 || !holds(t, r, wrapped) {
 		t.Fatalf("a millisecond before the end %d keys were deleted", n)
 	}
 	r.Clock = r.Clock.Add(time.Millisecond)
-	if n := must(s.Advance(t.Context()))(t); n != 1 {
+	if n := must(s.Advance(t.Context(), r.Clock))(t); n != 1 {
 		t.Fatalf("at the end %d keys were deleted", n)
 	}
 	for _, name := range []string{id, "alias/mine"} {
@@ -108,11 +108,11 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 			}
 			materials[opened.KeyMaterialID] = true
 		}
-		if n := must(s.Advance(t.Context()))(t); n != 0 {
+		if n := must(s.Advance(t.Context(), r.Clock))(t); n != 0 {
 			t.Fatalf("%d keys rotated before their time", n)
 		}
 		r.Clock = r.Clock.Add(365 * day)
-		if n := must(s.Advance(t.Context()))(t); n != 2 { // it, and the default key
+		if n := must(s.Advance(t.Context(), r.Clock))(t); n != 2 { // it, and the default key
 			t.Fatalf("%d keys rotated in time", n)
 		}
 	}
@@ -197,7 +197,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 	if err := encrypt(); !errors.Is(err, &kms.Error{Kind: kms.KindInvalidState}) {
 		t.Errorf("when it has expired: %v", err)
 	}
-	if n := must(s.Advance(t.Context()))(t); n != 1 || holds(t, r, wrapped) {
+	if n := must(s.Advance(t.Context(), r.Clock))(t); n != 1 || holds(t, r, wrapped) {
 		t.Errorf("%d keys were changed, and a snapshot holds the expired material: %v", n, holds(t, r, wrapped))
 	}
 	in.ValidTo = ptr(serving.Time(r.Clock.Add(day).UnixMilli()))
