@@ -183,6 +183,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.run(ctx, func(ctx context.Context) { n.regions.pool.join(ctx, c.Regions.Join) })
 		}
 		n.run(ctx, n.promoteLearners)
+		n.run(ctx, n.yieldWhenHalted)
 		n.run(ctx, n.removeDead)
 		n.run(ctx, n.watchClock)
 		if !member {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ type progress struct {
 	Last     uint64 `cbor:"2,keyasint"`
 	Applied  uint64 `cbor:"3,keyasint"`
 	NonVoter bool   `cbor:"4,keyasint,omitempty"` // it never wants a vote
+	Halted   string `cbor:"5,keyasint,omitempty"` // why its store has stopped applying
 }
 
 func (n *Cluster) progress() progress {
@@ -27,7 +29,11 @@ func (n *Cluster) progress() progress {
 	if r == nil {
 		return progress{}
 	}
-	return progress{r.CurrentTerm(), r.LastIndex(), n.config.Store.Applied(), n.config.NonVoter}
+	p := progress{r.CurrentTerm(), r.LastIndex(), n.config.Store.Applied(), n.config.NonVoter, ""}
+	if err := n.config.Store.Halted(); err != nil {
+		p.Halted = err.Error()
+	}
+	return p
 }
 
 func (n *Cluster) handleProgress(w http.ResponseWriter, _ *http.Request) {
@@ -49,6 +55,7 @@ func (n *Cluster) askProgress(ctx context.Context, id string) (p progress, err e
 // survey is what the members say of themselves at a moment.
 type survey struct {
 	members quorum.Configuration
+	leader  string
 	term    uint64 // of the leader
 	last    uint64 // the leader's last entry, before the others were asked
 	said    map[string]progress
@@ -57,18 +64,19 @@ type survey struct {
 // survey asks all members at once how far they are. What counts is the leader's term and log: this node's, or, where
 // another one leads, that one's.
 func (n *Cluster) survey(ctx context.Context) survey {
-	s := survey{members: n.members(), said: map[string]progress{n.id: n.progress()}}
 	leader := n.leader()
+	s := survey{members: n.members(), leader: leader, said: map[string]progress{n.id: n.progress()}}
 	if leader != n.id && leader != "" {
 		if p, err := n.askProgress(ctx, leader); err == nil {
 			s.said[leader] = p
 		}
 	}
 	s.term, s.last = s.said[leader].Term, s.said[leader].Last
-	var mu sync.Mutex
+	known := maps.Clone(s.said)
+	var mu sync.Mutex // guards s.said while members are asked
 	var asked sync.WaitGroup
 	for _, m := range s.members {
-		if _, there := s.said[m.ID]; there {
+		if _, there := known[m.ID]; there {
 			continue
 		}
 		asked.Go(func() {
@@ -111,6 +119,9 @@ func (n *Cluster) Health(ctx context.Context) Health {
 func (s survey) health() Health {
 	h := Health{Tolerates: s.members.Tolerates(s.follows)}
 	switch {
+	case s.said[s.leader].Halted != "":
+		h.Tolerates = min(h.Tolerates, -1)
+		h.Summary = "the leader can't apply an entry of the log: the region takes no writes, and reads go on"
 	case s.term == 0:
 		h.Tolerates = min(h.Tolerates, -1)
 		h.Summary = "no leader: the region takes no writes, and reads are marked as stale"
@@ -124,6 +135,9 @@ func (s survey) health() Health {
 	for _, m := range s.members {
 		if why := s.wrong(m.ID); why != "" {
 			h.Problems = append(h.Problems, fmt.Sprintf("node %s %s", m.ID, why))
+		}
+		if why := s.said[m.ID].Halted; why != "" {
+			h.Problems = append(h.Problems, fmt.Sprintf("node %s: %s", m.ID, why))
 		}
 		if p := s.said[m.ID]; !m.Voter && !p.NonVoter && s.follows(m.ID) {
 			h.Problems = append(h.Problems, fmt.Sprintf("node %s has no vote yet", m.ID))

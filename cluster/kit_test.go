@@ -30,7 +30,8 @@ type group struct {
 	dir string
 	key []byte // of the gossip
 
-	with func(*cluster.Config) // changes the configuration of nodes that are added; may be nil
+	with func(*cluster.Config)             // changes the configuration of nodes that are added; may be nil
+	skip func(id string) map[uint64]uint64 // log entries that a node gives up; may be nil
 }
 
 func newGroup(t *testing.T) *group {
@@ -109,7 +110,11 @@ func tail(s string) string { return s[max(0, len(s)-3000):] }
 func (m *member) start() {
 	m.g.t.Helper()
 	noError(m.g.t, os.MkdirAll(m.dir, 0o700))
-	store, err := fsm.Open(m.dir, fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }})
+	options := fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }}
+	if m.g.skip != nil {
+		options.Skip = m.g.skip(m.config.Credentials.Identity.ID)
+	}
+	store, err := fsm.Open(m.dir, options)
 	noError(m.g.t, err)
 	m.config.Store = store
 	c := m.config

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -61,7 +62,7 @@ func newProposer(n *Cluster) *proposer {
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
 // the context or proposeTimeout ends; the error is then [quorum.ErrUnavailable]. It is [quorum.ErrRefused] for what is no
-// command.
+// command, and [quorum.ErrHalted] where the leader can't go on.
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
@@ -70,7 +71,7 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 		switch {
 		case err == nil && out.Unknown != "":
 			return out, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, out.Err())
-		case err == nil, errors.Is(err, quorum.ErrRefused):
+		case err == nil, isFinal(err):
 			return out, err
 		}
 		select {
@@ -176,6 +177,9 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 		return nil, errors.New("this node is not part of a cluster yet")
 	}
 	if n.leads() {
+		if err := n.config.Store.Halted(); err != nil {
+			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, err)
+		}
 		return proposeEntry(r, commands, local)
 	}
 	leader := n.leader()
@@ -193,11 +197,8 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 	results := make([]proposed, len(answers))
 	for i, a := range answers {
 		results[i].outcome = a.Outcome
-		switch {
-		case a.Refused:
-			results[i].err = fmt.Errorf("%w: %s", quorum.ErrRefused, a.Err)
-		case a.Err != "":
-			results[i].err = errors.New(a.Err)
+		if a.Err != "" {
+			results[i].err = a.err()
 		}
 	}
 	return results, nil
@@ -230,6 +231,9 @@ func proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, 
 		}
 		return results, nil
 	case error:
+		if errors.Is(answer, fsm.ErrHalted) {
+			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, answer)
+		}
 		return nil, answer
 	}
 	return nil, errors.New("the entry was applied without an answer")
@@ -250,7 +254,23 @@ func readable(command []byte, forwarded bool) error {
 type answer struct {
 	Outcome fsm.Outcome `cbor:"1,keyasint"`
 	Err     string      `cbor:"2,keyasint,omitempty"`
-	Refused bool        `cbor:"3,keyasint,omitempty"` // for good: quorum.ErrRefused
+	Final   int         `cbor:"3,keyasint,omitempty"` // which of finalErrors Err is, counted from 1; 0 for none of them
+}
+
+// finalErrors are those that proposing again does not help against.
+var finalErrors = []error{quorum.ErrRefused, quorum.ErrHalted}
+
+func isFinal(err error) bool { return finalError(err) != 0 }
+
+func finalError(err error) int {
+	return 1 + slices.IndexFunc(finalErrors, func(final error) bool { return errors.Is(err, final) })
+}
+
+func (a *answer) err() error {
+	if a.Final < 1 || a.Final > len(finalErrors) {
+		return errors.New(a.Err)
+	}
+	return fmt.Errorf("%w (%s)", finalErrors[a.Final-1], a.Err)
 }
 
 // handlePropose takes commands that another node forwarded into this leader's batches.
@@ -275,9 +295,9 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 		case got := <-q.result:
 			answers[i].Outcome = got.outcome
 			if got.err != nil {
-				answers[i].Err, answers[i].Refused = got.err.Error(), errors.Is(got.err, quorum.ErrRefused)
+				answers[i].Err, answers[i].Final = got.err.Error(), finalError(got.err)
 			}
-			if answers[i].Refused {
+			if errors.Is(got.err, quorum.ErrRefused) {
 				n.log.Error("a node proposed what can't be a command", "from", callerOf(r).ID, "error", got.err)
 			}
 		case <-r.Context().Done():

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -53,6 +55,8 @@ type Config struct {
 
 	RemoveDeadAfter string `mapstructure:"remove-dead-after"` // when servers that do not answer are removed: a duration, off or auto
 
+	SkipEntry []string `mapstructure:"skip-entry"` // entries of the log that are given up, INDEX:CHECKSUM each, the same on every node
+
 	// How the region finds other regions. All of it can be left out.
 	RegionGossip          string   `mapstructure:"region-gossip"`           // gossip port for nodes of all regions, host:port, TCP and UDP
 	RegionGossipAdvertise string   `mapstructure:"region-gossip-advertise"` // host:port that other regions reach it by
@@ -75,6 +79,9 @@ func (c *Config) Check() error {
 		}
 	}
 	if _, err := c.removeDead(); err != nil {
+		return err
+	}
+	if _, err := c.skipped(); err != nil {
 		return err
 	}
 	if err := c.limits().Check(); err != nil {
@@ -114,6 +121,22 @@ func (c *Config) removeDead() (rule quorum.RemoveDead, err error) {
 			c.RemoveDeadAfter)
 	}
 	return rule, nil
+}
+
+// skipped reads SkipEntry: the checksums of log entries that are not to be applied, by index.
+func (c *Config) skipped() (map[uint64]uint64, error) {
+	skipped := map[uint64]uint64{}
+	for _, entry := range c.SkipEntry {
+		index, sum, _ := strings.Cut(entry, ":")
+		at, err := strconv.ParseUint(index, 10, 64)
+		if err != nil || len(sum) != 16 {
+			return nil, fmt.Errorf("skip-entry is %q: wanted INDEX:CHECKSUM, as the node that can't apply the entry says", entry)
+		}
+		if skipped[at], err = strconv.ParseUint(sum, 16, 64); err != nil {
+			return nil, fmt.Errorf("skip-entry is %q: wanted a checksum of 16 hexadecimal digits", entry)
+		}
+	}
+	return skipped, nil
 }
 
 // limits of the client port.

@@ -97,7 +97,14 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.replication = replication.New(n.base, n.service, n.log, registry)
 	n.base.KnownRegion = n.replication.KnownRegion
-	if n.store, err = fsm.Open(c.Data, fsm.Options{Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice}); err != nil {
+	skip, err := c.skipped()
+	if err != nil {
+		return nil, err
+	}
+	n.store, err = fsm.Open(c.Data, fsm.Options{
+		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice, Skip: skip,
+	})
+	if err != nil {
 		return nil, n.mark(err)
 	}
 	n.base.Store = n.store

@@ -60,6 +60,12 @@ func noMajority(cause error) error {
 	return &UnavailableError{"The region can't take writes at the moment: no majority of its nodes answered in time. Whether this request was carried out is not known; it is safe to send it again with the same ClientRequestToken.", cause}
 }
 
+func halted(cause error) error {
+	return &UnavailableError{"The region takes no writes at the moment, since its leader can't apply an entry of the log: " +
+		"an operator has to act. Reads go on. Whether this request was carried out is not known; it is safe to send it " +
+		"again with the same ClientRequestToken.", cause}
+}
+
 // Consistency is what a read asks of the node that answers it.
 type Consistency int
 
@@ -212,6 +218,8 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 		switch {
 		case errors.Is(err, quorum.ErrRefused):
 			return out, err // a mistake of ours
+		case errors.Is(err, quorum.ErrHalted):
+			return out, halted(err)
 		case err != nil:
 			return out, noMajority(err)
 		}

@@ -13,3 +13,7 @@ var ErrUnavailable = errors.New("no majority of the region's nodes took the comm
 
 // ErrRefused says that the leader can't read a command, or that it is none that the log may hold: it was not proposed.
 var ErrRefused = errors.New("the leader refuses the command")
+
+// ErrHalted says that the leader has stopped applying the log, at an entry that it can't apply: the region takes no
+// writes. What was under way may be carried out later.
+var ErrHalted = errors.New("the leader can't apply an entry of the log, so the region takes no writes")
