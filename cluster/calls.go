@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
-	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -23,44 +22,50 @@ const maxCall = 64 << 20
 // LeaderHeader tells an operator's client the peer address of the leader that can do what this node can't.
 const LeaderHeader = "X-Coffer-Leader"
 
-// Call is something that a peer port answers to callers whose certificates have one of Roles. Pattern is that of
-// http.ServeMux.
+// Call is something that a peer port answers to callers that are one of From. Pattern is that of http.ServeMux.
 type Call struct {
 	Pattern string
-	Roles   []pki.Role
+	From    []Caller
 	Do      func(*Cluster, http.ResponseWriter, *http.Request)
 }
 
-// calls is what a peer port answers: to nodes, and to operators, who may do what they ask for on purpose.
+// table is what a peer port answers to this region's nodes and to operators, who may do what they ask for on purpose.
+func (n *Cluster) table() []Call {
+	call := func(pattern string, do http.HandlerFunc, from ...Caller) Call {
+		return Call{pattern, from, func(_ *Cluster, w http.ResponseWriter, r *http.Request) { do(w, r) }}
+	}
+	return append([]Call{
+		call("POST /membership", n.handleMembership, Strangers),
+		call("POST /promise", n.handlePromise, Strangers),
+		call("POST /join", n.handleJoin, Strangers),
+		call("POST /propose", n.handlePropose, Members),
+		call("POST /formats", n.handleFormats, Members),
+		call("POST /progress", n.handleProgress, Members),
+		call("POST /checkpoint", n.handleCheckpoint, Members),
+		call("POST /damaged", n.handleDamaged, TheLeader),
+		call("POST /clock", n.handleClock, Members),
+		call("POST /confirm-clock", n.handleConfirmClock, Operators),
+		call("GET /status", n.handleStatus, Members, Operators),
+		call("POST /remove", n.handleRemove, Operators),
+		call("POST /transfer-leader", n.handleTransfer, Operators),
+		call("POST /raise-format", n.handleRaiseFormat, Operators),
+		call("POST /verify", n.handleVerify, Operators),
+		call("GET /snapshot", n.handleSnapshot, Operators),
+		call("POST /restore", n.handleRestore, Operators),
+	}, n.config.Calls...)
+}
+
 func (n *Cluster) calls() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, do http.HandlerFunc, roles ...pki.Role) {
-		mux.Handle(pattern, n.caught(pattern, func(w http.ResponseWriter, r *http.Request) {
-			caller := callerOf(r)
-			if slices.Contains(roles, caller.Role) {
-				do(w, r)
+	for _, c := range n.table() {
+		mux.Handle(c.Pattern, n.caught(c.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := n.mayCall(r, c.From); err != nil {
+				n.log.Warn("a call was refused", "call", c.Pattern, "from", callerOf(r).ID, "error", err)
+				http.Error(w, err.Error(), http.StatusForbidden)
 				return
 			}
-			http.Error(w, fmt.Sprintf("the certificate of %s %s does not allow this", caller.Role, caller.ID), http.StatusForbidden)
+			c.Do(n, w, r)
 		}))
-	}
-	handle("POST /propose", n.handlePropose, pki.Node)
-	handle("POST /join", n.handleJoin, pki.Node)
-	handle("POST /formats", n.handleFormats, pki.Node)
-	handle("POST /progress", n.handleProgress, pki.Node)
-	handle("POST /checkpoint", n.handleCheckpoint, pki.Node)
-	handle("POST /damaged", n.handleDamaged, pki.Node)
-	handle("POST /clock", n.handleClock, pki.Node)
-	handle("POST /confirm-clock", n.handleConfirmClock, pki.Operator)
-	handle("GET /status", n.handleStatus, pki.Node, pki.Operator)
-	handle("POST /remove", n.handleRemove, pki.Operator)
-	handle("POST /transfer-leader", n.handleTransfer, pki.Operator)
-	handle("POST /raise-format", n.handleRaiseFormat, pki.Operator)
-	handle("POST /verify", n.handleVerify, pki.Operator)
-	handle("GET /snapshot", n.handleSnapshot, pki.Operator)
-	handle("POST /restore", n.handleRestore, pki.Operator)
-	for _, c := range n.config.Calls {
-		handle(c.Pattern, func(w http.ResponseWriter, r *http.Request) { c.Do(n, w, r) }, c.Roles...)
 	}
 	return mux
 }
@@ -137,13 +142,34 @@ func Answered(do func(context.Context, string) (string, error)) func(*Cluster, h
 
 // call posts a CBOR body to a node's peer port and decodes the answer.
 func (n *Cluster) call(ctx context.Context, id, path string, body []byte, into any) error {
+	return n.callWith(ctx, n.client, id, path, body, into)
+}
+
+// callAt is call of the node at one address.
+func (n *Cluster) callAt(ctx context.Context, id, addr, path string, body []byte, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			credentials := n.config.Credentials
+			return dialTLS(ctx, addr, credentials.Client(credentials.Identity.Region, id, callProtocol))
+		},
+	}}
+	return n.callWith(ctx, client, id, path, body, into)
+}
+
+func (n *Cluster) callWith(
+	ctx context.Context, client *http.Client, id, path string, body []byte, into any,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	resp, err := n.client.Do(req)
+	req.Header.Set(ClusterHeader, n.ID())
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

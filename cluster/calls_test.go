@@ -15,7 +15,7 @@ func TestMistakeInCallIsAnswered(t *testing.T) {
 	g := newGroup(t)
 	g.with = func(c *cluster.Config) {
 		c.Calls = append(c.Calls, cluster.Call{
-			Pattern: "GET /clumsy", Roles: []pki.Role{pki.Operator},
+			Pattern: "GET /clumsy", From: []cluster.Caller{cluster.Operators},
 			Do: func(*cluster.Cluster, http.ResponseWriter, *http.Request) { panic(held) },
 		})
 	}

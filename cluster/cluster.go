@@ -63,6 +63,8 @@ type Config struct {
 	OnFatal func(error)
 	// OnHung is called with a write of the Raft log that does not end: the process must cut its connections, then end.
 	OnHung func(error)
+	// OnRemoved is called once, with an error that wraps ErrRemoved, when this node finds that it was removed.
+	OnRemoved func(error)
 
 	Log *slog.Logger
 }
@@ -107,7 +109,14 @@ type Cluster struct {
 	caughtUp    atomic.Bool // with the leader, once since the start
 
 	membership sync.Mutex // held while this leader takes a node in, and while it asks all members for something
-	formMu     sync.Mutex // held while this node becomes part of a cluster
+
+	circle *circle
+	book   *book
+
+	promising sync.Mutex             // held while this node promises itself, or becomes part of a cluster
+	unformed  atomic.Pointer[string] // why it is not part of one yet
+	deniedBy  atomic.Pointer[string] // members that do not count this node as one, while they are too few to be believed
+	removed   sync.Once
 
 	begin  func()
 	cancel context.CancelFunc
@@ -145,11 +154,12 @@ func Start(c Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.circle, n.book = newCircle(n), openBook(c.Dir)
 	if n.peers, err = listenPeers(n); err != nil {
 		return nil, err
 	}
 	n.client = n.peers.client()
-	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect, Format: fsm.Formats().Newest}
+	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect}
 	if n.gossip, err = startGossip(regionPool(c), c.Credentials.Cluster, self); err != nil {
 		return nil, err
 	}
@@ -161,9 +171,9 @@ func Start(c Config) (_ *Cluster, err error) {
 	n.proposer = newProposer(n)
 	n.barrier = newBarrier(n)
 
-	member, err := raft.HasExistingState(n.logs, n.logs, snapshots)
+	member, err := n.hasEntries(newest)
 	if err != nil {
-		return nil, fmt.Errorf("read the Raft log: %w", err)
+		return nil, err
 	}
 	if !member && c.Store.Applied() > 0 {
 		return nil, fmt.Errorf("%w: the state store is at entry %d but the Raft log is empty", fsm.ErrDamaged, c.Store.Applied())
@@ -186,6 +196,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.run(ctx, n.yieldWhenHalted)
 		n.run(ctx, n.removeDead)
 		n.run(ctx, n.watchClock)
+		n.run(ctx, n.watchMembers)
 		if !member {
 			n.run(ctx, n.form)
 		}
@@ -224,6 +235,16 @@ func (n *Cluster) snapshotStore() (raft.SnapshotStore, error) {
 		return nil, fmt.Errorf("open the snapshot directory: %w", err)
 	}
 	return fsm.Snapshots{SnapshotStore: store}, nil
+}
+
+// hasEntries reports whether this node has anything of a cluster's log. One that joined, and was stopped before the first
+// entry came, joins again. newest is the index of its newest snapshot, 0 without one.
+func (n *Cluster) hasEntries(newest uint64) (bool, error) {
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return false, fmt.Errorf("read the Raft log: %w", err)
+	}
+	return last > 0 || newest > 0, nil
 }
 
 func (n *Cluster) raftConfig() *raft.Config {
@@ -270,7 +291,7 @@ func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
 		return fmt.Errorf("start Raft: %w", err)
 	}
 	n.raft.Store(r)
-	n.gossip.set(func(m *meta) { m.Formed = true })
+	n.gossip.set(func(m *meta) { m.Cluster = n.logs.ClusterID() })
 	return nil
 }
 
@@ -338,13 +359,18 @@ func (n *Cluster) leader() string {
 func (n *Cluster) Ready() error {
 	r := n.raft.Load()
 	switch {
-	case r == nil && n.config.BootstrapExpect > 0:
-		return fmt.Errorf("no cluster yet: %d of %d nodes that are to form it have been heard of", n.fresh(), n.config.BootstrapExpect)
 	case r == nil:
-		return errors.New("not a member yet: no node of a cluster has answered")
+		if why := n.unformed.Load(); why != nil {
+			return errors.New("not part of a cluster yet: " + *why)
+		}
+		return errors.New("not part of a cluster yet")
 	case r.State() == raft.Shutdown:
 		return errors.New("this node was removed from the cluster")
 	case n.leader() == "":
+		if by := n.deniedBy.Load(); by != nil {
+			return fmt.Errorf("no leader, and %s says that this node is no member: it was removed, or the cluster was recovered without"+
+				" it. Empty its data directory to have it join anew", *by)
+		}
 		return errors.New("no leader: fewer than a majority of the nodes reach each other")
 	case n.config.Store.Applied() == 0 || !n.caughtUp.Load():
 		return errors.New("the region's latest state has not reached this node yet")

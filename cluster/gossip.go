@@ -18,13 +18,13 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// meta is what a node tells the others of itself by gossip. memberlist allows 512 bytes.
+// meta is what a node tells the others of itself by gossip. memberlist allows 512 bytes. It is a hint: whoever has the
+// gossip key can say it for another. What counts is asked for over TLS.
 type meta struct {
 	Peer     string `cbor:"1,keyasint"`           // host:port of its peer port
 	Endpoint string `cbor:"2,keyasint"`           // URL of its client port
-	Formed   bool   `cbor:"3,keyasint,omitempty"` // it is part of a cluster
-	Expect   int    `cbor:"4,keyasint,omitempty"` // bootstrap-expect of one that is not
-	Format   uint64 `cbor:"5,keyasint"`           // newest format that it works with
+	Cluster  string `cbor:"3,keyasint,omitempty"` // id of the cluster that it is part of
+	Expect   int    `cbor:"4,keyasint,omitempty"` // bootstrap-expect of one that is part of none
 }
 
 // gossip is a memberlist pool. Its key is derived from a configured one together with the cluster's authority and the

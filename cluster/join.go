@@ -17,23 +17,36 @@ type joinRequest struct {
 	Formats   fsm.FormatRange `cbor:"2,keyasint"` // that it works with
 }
 
+// welcome is what a node that was taken in needs to know before it hears of the leader.
+type welcome struct {
+	Cluster string   `cbor:"1,keyasint"`
+	Term    uint64   `cbor:"2,keyasint"`
+	Members []string `cbor:"3,keyasint"`
+}
+
 func (n *Cluster) join(ctx context.Context, through string) error {
 	body, err := cbor.Marshal(joinRequest{n.config.RootKeyID(), fsm.Formats()})
 	if err != nil {
 		return err
 	}
-	var ok bool
-	if err := n.call(ctx, through, "/join", body, &ok); err != nil {
+	var w welcome
+	if err := n.call(ctx, through, "/join", body, &w); err != nil {
 		var refused *CallError
 		if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 			n.log.Error("the cluster refuses this node", "error", err)
 		}
 		return err
 	}
+	n.promising.Lock() // no promise is made beside it
+	defer n.promising.Unlock()
 	snapshots, err := n.snapshotStore()
 	if err != nil {
 		return err
 	}
+	if err := n.logs.SetClusterID(w.Cluster); err != nil {
+		return err
+	}
+	n.circle.introduce(w.Members, w.Term)
 	return n.startRaft(snapshots)
 }
 
@@ -57,7 +70,10 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 	case raftNode == nil || raftNode.State() != raft.Leader:
 		http.Error(w, errNotLeader.Error(), http.StatusConflict)
 		return
-	case req.RootKeyID != "" && rootKey != "" && req.RootKeyID != rootKey: // a sealed node can read nothing until it has the right one
+	case id == n.id:
+		http.Error(w, "this node has the same id: give the new one a certificate of its own", http.StatusForbidden)
+		return
+	case req.RootKeyID != "" && rootKey != "" && req.RootKeyID != rootKey: // a sealed node can read nothing without
 		http.Error(w, "this node has another root key than the cluster: give it the cluster's root key", http.StatusForbidden)
 		return
 	case err != nil:
@@ -65,15 +81,39 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if n.isMember(id) {
+		if addr := n.stillThere(r.Context(), id); addr != "" {
+			n.log.Error("a node without data has the id of a member that answers: the certificate is in use twice",
+				"node", id, "from", r.RemoteAddr, "member", addr)
+			http.Error(w, "the member with this id is there and has its data: give the new node a certificate of its own",
+				http.StatusForbidden)
+			return
+		}
 		n.log.Info("a member returned without its data; taking it in anew", "node", id)
 		if err := raftNode.RemoveServer(raft.ServerID(id), 0, membershipTimeout).Error(); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
 	}
-	if err := raftNode.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, membershipTimeout).Error(); err != nil {
+	err = raftNode.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, membershipTimeout).Error()
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	writeCBOR(w, true)
+	answer := welcome{Cluster: n.ID(), Term: raftNode.CurrentTerm()}
+	for _, s := range n.servers() {
+		answer.Members = append(answer.Members, string(s.ID))
+	}
+	writeCBOR(w, answer)
+}
+
+// stillThere is the address at which a member of this cluster answers under the id; empty if there is none. The one that
+// wants to join answers too, but is of no cluster.
+func (n *Cluster) stillThere(ctx context.Context, id string) string {
+	for _, addr := range n.peers.addresses(id) {
+		var m membership
+		if err := n.callAt(ctx, id, addr, "/membership", nil, &m); err == nil && m.Cluster == n.ID() {
+			return addr
+		}
+	}
+	return ""
 }

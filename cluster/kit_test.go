@@ -60,6 +60,7 @@ type member struct {
 	dir    string
 	log    *lines
 	end    func()
+	left   chan error // why it left the cluster
 }
 
 // lines is what a node logs.
@@ -82,7 +83,7 @@ func (l *lines) String() string {
 
 // add prepares a node that knows others, and starts it.
 func (g *group) add(id string, expect int, others ...*member) *member {
-	m := &member{g: g, dir: filepath.Join(g.dir, "data-"+id), log: &lines{}}
+	m := &member{g: g, dir: filepath.Join(g.dir, "data-"+id), log: &lines{}, left: make(chan error, 4)}
 	m.config = cluster.Config{
 		Dir: m.dir, Credentials: g.credentials(pki.Node, id), PeerAddr: "127.0.0.1:0", GossipAddr: freeAddr(g.t),
 		GossipKey: g.key, BootstrapExpect: expect, RootKeyID: func() string { return "root" },
@@ -122,8 +123,9 @@ func (m *member) start() {
 		c.OnDamage = func(err error) { m.g.t.Error(err) }
 	}
 	c.OnLeader = func(ctx context.Context) error {
-		if store.Applied() > 2 {
-			return nil
+		formed := false
+		if err := store.View(func(tx *fsm.Tx) error { _, formed = tx.Cluster(); return nil }); formed || err != nil {
+			return err
 		}
 		key := kms.Key{ID: "k", Account: "123456789012", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
 		_, err := m.Propose(ctx, fsm.Encode(named("init"), 0, &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
@@ -131,6 +133,7 @@ func (m *member) start() {
 		}}))
 		return err
 	}
+	c.OnRemoved = func(err error) { m.left <- err }
 	m.Cluster, err = cluster.Start(c)
 	noError(m.g.t, err)
 	m.Begin()
@@ -194,6 +197,9 @@ func (m *member) call(as *pki.Credentials, method, path string, body []byte, hea
 	req, err := http.NewRequestWithContext(m.g.t.Context(), method, "https://"+m.peer()+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
+	}
+	if as.Identity.Role == pki.Node {
+		req.Header.Set(cluster.ClusterHeader, m.ID())
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

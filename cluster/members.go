@@ -103,20 +103,23 @@ func (n *Cluster) promoteLearners(ctx context.Context) {
 		if r == nil || r.State() != raft.Leader {
 			return
 		}
+		at := n.config.Store.Configured() // before the members are read
 		for _, s := range n.servers() {
 			if s.Suffrage == raft.Voter {
 				continue
 			}
 			last := r.LastIndex()
 			p, err := n.askProgress(ctx, string(s.ID))
-			if err != nil || p.NonVoter || p.Last+quorum.Near < last {
+			if err != nil || p.NonVoter || p.Last+quorum.Near < last || at == 0 {
 				continue
 			}
-			if err := within(ctx, membershipTimeout, r.AddVoter(s.ID, s.Address, 0, membershipTimeout)); err != nil {
+			// Only if nothing changed since: or else a learner that was removed meanwhile would be taken in again.
+			if err := within(ctx, membershipTimeout, r.AddVoter(s.ID, s.Address, at, membershipTimeout)); err != nil {
 				n.log.Warn("a learner could not be made a voter", "node", s.ID, "error", err)
 				continue
 			}
 			n.log.Info("a learner has caught up and is a voter now", "node", s.ID)
+			return // the others are looked at again under the new configuration
 		}
 	})
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"coffer/cluster/pki"
 	"coffer/cluster/readindex"
 )
@@ -39,7 +37,7 @@ type peerPort struct {
 	foreign  *http.Server // of regions
 
 	transportOnce sync.Once
-	transport     raft.Transport
+	transport     *provenTransport // nil before Raft starts
 	closeOnce     sync.Once
 }
 
@@ -130,31 +128,29 @@ func (p *peerPort) admit(watched *watchConn, conn *tls.Conn) {
 		return
 	}
 	state := conn.ConnectionState()
-	watched.proven(state.PeerCertificates[0])
 	id, err := pki.IdentityOf(state.PeerCertificates[0])
 	if err != nil {
 		_ = conn.Close() // the handshake has seen to it that it names somebody
 		return
 	}
+	protocol := state.NegotiatedProtocol
+	watched.proven(state.PeerCertificates[0], protocol == raftProtocol || protocol == readindex.Protocol)
 	watched.moveTo(p.proven, id.Name())
-	queue := p.calls
-	switch state.NegotiatedProtocol {
-	case raftProtocol:
-		queue = p.raft
-	case readindex.Protocol:
-		queue = p.index
+	switch protocol {
+	case raftProtocol, readindex.Protocol:
+		if err := p.greet(ctx, conn, id); err != nil {
+			p.n.log.Warn("a node was refused", "from", id.ID, "protocol", protocol, "error", err)
+			_ = conn.Close()
+			return
+		}
+		map[string]*connQueue{raftProtocol: p.raft, readindex.Protocol: p.index}[protocol].put(conn)
 	case regionProtocol:
 		watched.boundWrites(stallTimeout)
 		p.regions.put(&regionConn{conn, id})
-		return
 	default:
 		watched.boundWrites(stallTimeout)
+		p.calls.put(conn)
 	}
-	if queue != p.calls && id.Role != pki.Node {
-		_ = conn.Close()
-		return
-	}
-	queue.put(conn)
 }
 
 // regionConn is a connection of a node of another region. It is no *tls.Conn, which net/http closes when it does not
@@ -166,22 +162,16 @@ type regionConn struct {
 
 type regionKey struct{}
 
-// dial connects to a node by its id, at the address that gossip knows, and verifies that it is that node.
-func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, error) {
-	m, err := p.n.gossip.find(id)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := dialTLS(ctx, m.Peer, p.n.config.Credentials.Client(p.n.config.Credentials.Identity.Region, id, protocol))
-	if err != nil {
-		return nil, fmt.Errorf("connect to node %s: %w", id, err)
-	}
-	return conn, nil
-}
-
-func dialTLS(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: peerTimeout}, Config: config}
-	return d.DialContext(ctx, "tcp", addr)
+// closePeer closes the connections by which a node takes part in Raft.
+func (p *peerPort) closePeer(id string) {
+	p.proven.closeWhere(func(c *watchConn) bool {
+		who, raft := c.state()
+		if who == nil || !raft {
+			return false
+		}
+		of, err := pki.IdentityOf(who)
+		return err == nil && of.ID == id
+	})
 }
 
 // client makes calls to "https://<node id>/…".
@@ -202,8 +192,9 @@ func (p *peerPort) client() *http.Client {
 func (p *peerPort) stop() {
 	p.closeOnce.Do(func() {
 		_ = p.listener.Close()
-		if t, ok := p.transport.(*raft.NetworkTransport); ok {
-			_ = t.Close()
+		p.transportOnce.Do(func() {}) // none is made any more
+		if p.transport != nil {
+			_ = p.transport.Close()
 		}
 		_ = p.raft.Close()
 		_ = p.index.Close()
@@ -211,5 +202,8 @@ func (p *peerPort) stop() {
 		_ = p.regions.Close()
 		_ = p.server.Close()
 		_ = p.foreign.Close()
+		for _, table := range []*openConns{p.unproven, p.proven} {
+			table.closeWhere(func(*watchConn) bool { return true })
+		}
 	})
 }

@@ -47,7 +47,7 @@ func newBarrier(n *Cluster) *readindex.Barrier {
 	return readindex.New(readindex.Config{
 		Self:    n.id,
 		Node:    member{n},
-		Cluster: func() readindex.ClusterID { return readindex.IDOf("") }, // until clusters have ids
+		Cluster: func() readindex.ClusterID { return readindex.IDOf(n.ID()) },
 		Dial: func(ctx context.Context, id string) (net.Conn, error) {
 			return n.peers.dial(ctx, id, readindex.Protocol)
 		},

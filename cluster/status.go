@@ -16,9 +16,9 @@ type Member struct {
 	NonVoter bool   `json:"non_voter,omitempty"` // it never wants a vote
 	Leader   bool   `json:"leader"`
 	Alive    bool   `json:"alive"`
-	Peer     string `json:"peer"`
+	Peer     string `json:"peer"` // where it was last found, or else where gossip says that it is
 	Endpoint string `json:"endpoint"`
-	Format   uint64 `json:"newest_format"` // that it works with, as it tells by gossip
+	Format   uint64 `json:"newest_format"` // that it works with, as it said itself; 0 before it has been asked
 }
 
 // Status is what a node says of itself and its cluster.
@@ -33,7 +33,7 @@ type Status struct {
 	Commit  uint64   `json:"commit_index"`
 	Applied uint64   `json:"applied_index"`
 	Digest  string   `json:"digest"`
-	Cluster string   `json:"cluster_id,omitempty"`
+	Cluster string   `json:"cluster_id,omitempty"` // of the group of nodes; a restored snapshot does not change it
 	Health  Health   `json:"health"`
 	Clock   Clock    `json:"clock"`
 	Format  uint64   `json:"format,omitempty"` // of the state
@@ -52,9 +52,10 @@ func (n *Cluster) Status() Status {
 	s.Applied, s.Digest = index, fmt.Sprintf("%016x", digest)
 	_ = n.config.Store.View(func(tx *fsm.Tx) error { // damage is reported as not ready
 		c, _ := tx.Cluster()
-		s.Cluster, s.Format = c.ID, c.Format
+		s.Format = c.Format
 		return nil
 	})
+	s.Cluster = n.ID()
 	r := n.raft.Load()
 	if r == nil {
 		return s
@@ -68,7 +69,17 @@ func (n *Cluster) Status() Status {
 		if !up {
 			m, _ = n.gossip.find(id)
 		}
-		s.Members = append(s.Members, Member{ID: id, Voter: server.Suffrage == raft.Voter, Leader: id == s.Leader, Alive: up, Peer: m.Peer, Endpoint: m.Endpoint, Format: m.Format})
+		proven, _ := n.book.of(id)
+		if proven.Peer == "" {
+			proven.Peer = m.Peer
+		}
+		if id == n.id {
+			proven = entry{Peer: m.Peer, Format: fsm.Formats().Newest}
+		}
+		s.Members = append(s.Members, Member{
+			ID: id, Voter: isVoter(server), Leader: id == s.Leader, Alive: up,
+			Peer: proven.Peer, Endpoint: m.Endpoint, Format: proven.Format,
+		})
 	}
 	return s
 }
@@ -88,8 +99,12 @@ func (n *Cluster) AtLeader(w http.ResponseWriter) bool {
 	if n.leads() {
 		return true
 	}
-	if m, err := n.gossip.find(n.leader()); err == nil && n.leader() != n.id {
-		w.Header().Set(LeaderHeader, m.Peer)
+	if leader := n.leader(); leader != "" && leader != n.id {
+		if e, ok := n.book.of(leader); ok {
+			w.Header().Set(LeaderHeader, e.Peer)
+		} else if m, err := n.gossip.find(leader); err == nil {
+			w.Header().Set(LeaderHeader, m.Peer)
+		}
 	}
 	http.Error(w, "this node does not lead the region; ask the leader", http.StatusConflict)
 	return false

@@ -23,6 +23,7 @@ type watchConn struct {
 	mu    sync.Mutex // guards below
 	table *openConns
 	who   *x509.Certificate // nil before the handshake
+	raft  bool              // it carries Raft's messages, or questions for the read index
 	stall time.Duration     // that a write may take; 0 for what its user sets
 	ended bool
 }
@@ -45,17 +46,17 @@ func (c *watchConn) moveTo(table *openConns, key string) {
 	}
 }
 
-// proven notes whose the connection is.
-func (c *watchConn) proven(who *x509.Certificate) {
+// proven notes whose the connection is, and whether it is one of members only.
+func (c *watchConn) proven(who *x509.Certificate, raft bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.who = who
+	c.who, c.raft = who, raft
 }
 
-func (c *watchConn) certificate() *x509.Certificate {
+func (c *watchConn) state() (who *x509.Certificate, raft bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.who
+	return c.who, c.raft
 }
 
 // boundWrites lets no write take longer than limit.

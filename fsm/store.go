@@ -97,6 +97,9 @@ func (s *Store) FreeBytes() int64 { return s.rows.FreeBytes() }
 // Applied is the index of the last applied entry.
 func (s *Store) Applied() uint64 { return s.rows.Position().Index }
 
+// Configured is the index of the entry with the configuration as of the last applied entry.
+func (s *Store) Configured() uint64 { return s.rows.Position().ConfigurationIndex }
+
 // Digest is the sum of all rows' checksums after the entry at index.
 func (s *Store) Digest() (index, digest uint64) {
 	at := s.rows.Position()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 
 	"coffer/cluster/pki"
 	"coffer/cluster/quorum"
-	"coffer/damage"
 	"coffer/httpapi"
 	"coffer/iam"
 	"coffer/kms/rootkey"
@@ -201,19 +199,4 @@ func readGossipKey(file string) ([]byte, error) {
 		return nil, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key` writes them", file, len(key))
 	}
 	return key, nil
-}
-
-// damagedFile marks a data directory that must not be used again.
-const damagedFile = "DAMAGED"
-
-func checkDamaged(dir string) error {
-	what, err := os.ReadFile(dir + "/" + damagedFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: the data of this node was found damaged and it must be rebuilt from the others: remove the "+
-		"contents of its data directory and start it again; it then takes everything from the leader anew. A cluster of "+
-		"one node is rebuilt from a snapshot. What was found: %s", damage.Err, what)
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"coffer/cluster"
-	"coffer/cluster/pki"
 	"coffer/fsm"
 )
 
@@ -15,7 +14,7 @@ import (
 func init() {
 	moreCalls = func(n *Node) []cluster.Call {
 		propose := func(pattern string, command func(*http.Request) fsm.Command) cluster.Call {
-			return cluster.Call{Pattern: pattern, Roles: []pki.Role{pki.Operator}, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) {
+			return cluster.Call{Pattern: pattern, From: []cluster.Caller{cluster.Operators}, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) {
 				answered(func(ctx context.Context, r *http.Request, _ *struct{}) (string, error) {
 					out, err := n.base.Propose(ctx, command(r))
 					if err == nil {

@@ -53,6 +53,7 @@ type Node struct {
 	server      *httpapi.Server
 	listener    net.Listener
 	stopping    chan struct{}
+	leaving     chan error // why it has to leave service
 }
 
 // Info is what a node writes into its data directory when it listens.
@@ -73,8 +74,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, options: o, stopping: make(chan struct{})}
-	if err := checkDamaged(c.Data); err != nil {
+	n := &Node{config: c, options: o, stopping: make(chan struct{}), leaving: make(chan error, 1)}
+	if err := checkMarks(c.Data); err != nil {
 		return nil, err
 	}
 	if n.secrets, err = c.load(); err != nil {
@@ -140,7 +141,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
 		RootKeyID: n.rootKeyID, Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
-		OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
+		OnRemoved: n.wasRemoved, OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
 	})
 	if err != nil {
 		return nil, n.mark(err)
@@ -251,7 +252,7 @@ func (n *Node) initialize(ctx context.Context) error {
 	key.Manage("Default key that protects secrets for which no other key was chosen")
 	id := uuid.New()
 	_, err = n.cluster.Propose(ctx, fsm.Encode(fsm.ID(id), n.store.Applied(), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
-		ID: id.String(), Format: fsm.Formats().Newest, Region: n.secrets.peer.Identity.Region, Account: account,
+		ID: n.cluster.ID(), Format: fsm.Formats().Newest, Region: n.secrets.peer.Identity.Region, Account: account,
 		RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
 	}}))
 	return err
@@ -357,6 +358,14 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() { served <- g.Wait() }()
 	select {
 	case <-ctx.Done():
+	case why := <-n.leaving:
+		n.log.Error("this node leaves service", "error", why)
+		close(n.stopping)
+		err := n.stopServing()
+		stopJobs()
+		err = errors.Join(why, err, <-served)
+		n.close()
+		return err
 	case err := <-served:
 		n.close()
 		return err

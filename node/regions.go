@@ -7,7 +7,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"coffer/cluster"
-	"coffer/cluster/pki"
 	"coffer/replication"
 	sm "coffer/secretsmanager"
 )
@@ -17,9 +16,9 @@ const maxQuestion = 4 << 20
 
 // regionCalls are what operators ask about other regions, and about what their replicas displaced.
 func (n *Node) regionCalls() []cluster.Call {
-	operator := []pki.Role{pki.Operator}
+	operator := []cluster.Caller{cluster.Operators}
 	call := func(pattern string, do http.HandlerFunc) cluster.Call {
-		return cluster.Call{Pattern: pattern, Roles: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) { do(w, r) }}
+		return cluster.Call{Pattern: pattern, From: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) { do(w, r) }}
 	}
 	account := func() string { return n.secrets.credentials.AccountID }
 	return []cluster.Call{

@@ -12,7 +12,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"coffer/cluster"
-	"coffer/cluster/pki"
 	"coffer/fsm"
 	"coffer/kms/rootkey"
 )
@@ -185,14 +184,14 @@ const (
 
 // calls are what operators and other nodes ask about root keys and KMS keys.
 func (r *roots) calls() []cluster.Call {
-	operator, node := []pki.Role{pki.Operator}, []pki.Role{pki.Node}
+	operator, leader := []cluster.Caller{cluster.Operators}, []cluster.Caller{cluster.TheLeader}
 	return []cluster.Call{
-		{Pattern: "GET /rootkey", Roles: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, _ *http.Request) { answerJSON(w, r.status()) }},
-		{Pattern: "POST /unseal", Roles: operator, Do: r.handleUnseal},
-		{Pattern: "POST /rootkey/offer", Roles: node, Do: cluster.Answered(r.offered)},
-		{Pattern: "POST /rootkey/rotate", Roles: operator, Do: r.handleRotate},
-		{Pattern: "GET /keys", Roles: operator, Do: r.n.handleKeyUses},
-		{Pattern: "POST /keys/rewrap", Roles: operator, Do: r.n.handleRewrap},
+		{Pattern: "GET /rootkey", From: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, _ *http.Request) { answerJSON(w, r.status()) }},
+		{Pattern: "POST /unseal", From: operator, Do: r.handleUnseal},
+		{Pattern: "POST /rootkey/offer", From: leader, Do: cluster.Answered(r.offered)},
+		{Pattern: "POST /rootkey/rotate", From: operator, Do: r.handleRotate},
+		{Pattern: "GET /keys", From: operator, Do: r.n.handleKeyUses},
+		{Pattern: "POST /keys/rewrap", From: operator, Do: r.n.handleRewrap},
 	}
 }
 
