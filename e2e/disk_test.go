@@ -69,9 +69,9 @@ func endsUnmarked(t *testing.T, n *testcluster.Node, why string) {
 	}
 }
 
-// TestAFailedSyncEndsTheNode fails the syncs of a node's log, then of another's term, then of a state, under load: the node ends at once,
-// since what it wrote may be lost though it can be read and though the next sync succeeds. Then all lose power, and what
-// was acknowledged is there. It needs root, for the nodes' file systems.
+// TestAFailedSyncEndsTheNode fails the syncs of a node's log, then of another's term, then of a state, under load:
+// the node ends at once, since what it wrote may be lost though it can be read and though the next sync succeeds.
+// Then all lose power, and what was acknowledged is there. It needs root, for the nodes' file systems.
 func TestAFailedSyncEndsTheNode(t *testing.T) {
 	c := newCluster(t, 3)
 	disks := onDisks(t, c)
@@ -106,8 +106,8 @@ func TestAFailedSyncEndsTheNode(t *testing.T) {
 	verify(t, c)
 }
 
-// TestAFullDiskStopsWritesOnly fills the only node's disk: values, lists and snapshots are answered, it stops in order and
-// starts again, and with space again writes go on. It needs root, for the node's file system.
+// TestAFullDiskStopsWritesOnly fills the only node's disk: values, lists and snapshots are answered, it stops in
+// order and starts again, and with space again writes go on. It needs root, for the node's file system.
 func TestAFullDiskStopsWritesOnly(t *testing.T) {
 	c := newCluster(t, 1)
 	disks := onDisks(t, c)
@@ -160,7 +160,8 @@ func TestAFullDiskStopsWritesOnly(t *testing.T) {
 	noError(t, n.AwaitReady(ctx(t, time.Minute)))
 	put(t, n.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("kept"), SecretString: aws.String("x")})
 	losePower(t, c, disks)
-	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")}); *got.SecretString != "x" {
+	got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("kept")})
+	if *got.SecretString != "x" {
 		t.Errorf("after a power loss: %q", *got.SecretString)
 	}
 }
@@ -173,8 +174,8 @@ func injectSync(t *testing.T, n *testcluster.Node, file, how string) (stop func(
 	return stop
 }
 
-// TestAHungDiskCostsTheLeadership hangs the syncs of the leader's log: another leads and writes go on while that process
-// can't even be ended, and nobody waits for it at its ports.
+// TestAHungDiskCostsTheLeadership hangs the syncs of the leader's log: another leads and writes go on while that
+// process can't even be ended, and nobody waits for it at its ports.
 func TestAHungDiskCostsTheLeadership(t *testing.T) {
 	c := startCluster(t, 3)
 	w := startWorkload(t, c)

@@ -251,6 +251,9 @@ type Refusal struct {
 
 // refusal is err as a Refusal, nil if it is none.
 func refusal(err error) *Refusal {
+	if err == nil {
+		return nil
+	}
 	var ofSecret *secret.Error
 	var ofKey *kms.Error
 	switch {

@@ -12,8 +12,8 @@ import (
 // ErrHalted says that this node has stopped applying at an entry of the log that it can't apply.
 var ErrHalted = errors.New("this node has stopped applying")
 
-// haltedError is an entry that can't be applied, though it is what was proposed: it is of a newer version of Coffer, or meets a
-// mistake in this one. It is no damage, and every node of this version stops at it.
+// haltedError is an entry that can't be applied, though it is what was proposed: it is of a newer version of Coffer,
+// or meets a mistake in this one. It is no damage, and every node of this version stops at it.
 type haltedError struct {
 	at    int // in the batch
 	index uint64
@@ -22,8 +22,9 @@ type haltedError struct {
 }
 
 func (e *haltedError) Error() string {
-	return fmt.Sprintf("%v at log entry %d: %v. Reads go on, writes do not. Install a version of Coffer that can apply the entry; "+
-		"or give it up: start every node of the region with --skip-entry %d:%016x", ErrHalted, e.index, e.why, e.index, e.sum)
+	return fmt.Sprintf("%v at log entry %d: %v. Reads go on, writes do not. Install a version of Coffer that can apply "+
+		"the entry; or give it up: start every node of the region with --skip-entry %d:%016x",
+		ErrHalted, e.index, e.why, e.index, e.sum)
 }
 
 // Is reports that the error is [ErrHalted].
@@ -51,8 +52,8 @@ func (s *Store) halt(e *haltedError) {
 	s.log.Error("a log entry can't be applied", "index", e.index, "error", e)
 }
 
-// Halted says at which entry of the log the store has stopped applying, why, and what to do; nil while it applies. Reads go
-// on, and no snapshot for Raft is made, so that the entry and those behind it stay in the log.
+// Halted says at which entry of the log the store has stopped applying, why, and what to do; nil while it applies.
+// Reads go on, and no snapshot for Raft is made, so that the entry and those behind it stay in the log.
 func (s *Store) Halted() error {
 	if e := s.halted.Load(); e != nil {
 		return e

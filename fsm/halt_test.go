@@ -33,7 +33,8 @@ func entry(index uint64, commands ...[]byte) *raft.Log {
 }
 
 func creates(name string) []byte {
-	return fsm.Encode(named(name), 0, &fsm.CreateSecret{Ref: fsm.Ref{Account: account, Name: name, Suffix: "AAAAAA"}, At: 1})
+	ref := fsm.Ref{Account: account, Name: name, Suffix: "AAAAAA"}
+	return fsm.Encode(named(name), 0, &fsm.CreateSecret{Ref: ref, At: 1})
 }
 
 func exists(t testing.TB, s *fsm.Store, name string) (there bool) {
@@ -48,20 +49,21 @@ func exists(t testing.TB, s *fsm.Store, name string) (there bool) {
 	return there
 }
 
-// TestAnEntryThatCantBeAppliedStopsApplyingOnly gives stores entries that are what was proposed and can't be applied: nothing is
-// marked as damaged, what comes before is applied and answered, nothing of the entry and of what follows is, reads go on, no
-// snapshot lets Raft drop the entry, and a restart comes to the same.
+// TestAnEntryThatCantBeAppliedStopsApplyingOnly gives stores entries that are what was proposed and can't be applied:
+// nothing is marked as damaged, what comes before is applied and answered, nothing of the entry and of what follows
+// is, reads go on, no snapshot lets Raft drop the entry, and a restart comes to the same.
 func TestAnEntryThatCantBeAppliedStopsApplyingOnly(t *testing.T) {
 	defer fsm.WithMistakes()()
 	otherVersion := fsm.EncodeEntry([][]byte{creates("of another version")})
 	otherVersion[0]++
+	behind := func(command []byte) []byte { return fsm.EncodeEntry([][]byte{creates("poison"), command}) }
 	for name, data := range map[string][]byte{
-		"bytes that are no command":       fsm.EncodeEntry([][]byte{creates("poison"), []byte("garbage")}),
-		"a command of a newer version":    fsm.EncodeEntry([][]byte{creates("poison"), {0xa3, 1, 0x41, 0, 2, 0x19, 0x03, 0xe7, 3, 0xa0}}), // kind 999
-		"a command with another body":     fsm.EncodeEntry([][]byte{creates("poison"), {0xa3, 1, 0x41, 0, 2, 2, 3, 0x81, 1}}),
+		"bytes that are no command":       behind([]byte("garbage")),
+		"a command of a newer version":    behind([]byte{0xa3, 1, 0x41, 0, 2, 0x19, 0x03, 0xe7, 3, 0xa0}), // kind 999
+		"a command with another body":     behind([]byte{0xa3, 1, 0x41, 0, 2, 2, 3, 0x81, 1}),
 		"an entry of a newer version":     otherVersion,
-		"a mistake in applying":           fsm.EncodeEntry([][]byte{creates("poison"), fsm.EncodeMistakes(&fsm.Panicking{Key: "written"})}),
-		"a state that contradicts itself": fsm.EncodeEntry([][]byte{creates("poison"), fsm.EncodeMistakes(&fsm.Contradicting{})}),
+		"a mistake in applying":           behind(fsm.EncodeMistakes(&fsm.Panicking{Key: "written"})),
+		"a state that contradicts itself": behind(fsm.EncodeMistakes(&fsm.Contradicting{})),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -129,8 +131,8 @@ func TestAnEntryThatCantBeAppliedStopsApplyingOnly(t *testing.T) {
 	}
 }
 
-// TestASkippedEntryLeavesATrace: an entry is skipped by its index and checksum only, is answered with an error, and the state
-// tells nodes that skipped it from those that applied it.
+// TestASkippedEntryLeavesATrace: an entry is skipped by its index and checksum only, is answered with an error, and
+// the state tells nodes that skipped it from those that applied it.
 func TestASkippedEntryLeavesATrace(t *testing.T) {
 	given := entry(2, creates("given up"))
 	sum, err := fsm.EntrySum(given.Data)
@@ -155,7 +157,8 @@ func TestASkippedEntryLeavesATrace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if digests["skipped"] != digests["skipped too"] || digests["skipped"] == digests["another place"] || digests["another place"] != digests["another entry there"] {
+	skipped, not := digests["skipped"], digests["another place"]
+	if skipped == not || skipped != digests["skipped too"] || not != digests["another entry there"] {
 		t.Errorf("digests %x", digests)
 	}
 }

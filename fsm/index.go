@@ -58,7 +58,8 @@ func secretOf(tx *rows.Tx, key, payload []byte) *secret.Secret {
 	})
 }
 
-// putSecret stores s, whose stored form until now was old (nil for a new secret); no s removes it. Its index rows follow.
+// putSecret stores s, whose stored form until now was old (nil for a new secret); no s removes it. Its index rows
+// follow.
 func (w *writeTx) putSecret(old, s *secret.Secret) {
 	if s == nil {
 		w.remove(tableSecrets, secretKey(old.Account, old.Name))

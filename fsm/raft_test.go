@@ -40,7 +40,8 @@ func newMember(t *testing.T) *member {
 func config() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID, c.LogOutput, c.BatchApplyCh = "n", io.Discard, true
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	const timeout = 50 * time.Millisecond
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
 	c.NoSnapshotRestoreOnStart = true
 	return c
 }
@@ -72,8 +73,8 @@ func propose(t *testing.T, r *raft.Raft, commands ...[]byte) {
 	}
 }
 
-// TestASnapshotAtANoOp takes Raft's snapshot right after an election: the store then knows, also after a power failure and
-// where the snapshot is restored, that it is as far as the snapshot, and is not restored from it again.
+// TestASnapshotAtANoOp takes Raft's snapshot right after an election: the store then knows, also after a power
+// failure and where the snapshot is restored, that it is as far as the snapshot, and is not restored from it again.
 func TestASnapshotAtANoOp(t *testing.T) {
 	m := newMember(t)
 	dir := t.TempDir()
@@ -103,23 +104,27 @@ func TestASnapshotAtANoOp(t *testing.T) {
 	if err := errors.Join(err, other.Restore(stream)); err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]*fsm.Store{"that made it": s, "after a power failure": openWith(t, crashed, fsm.Options{}), "restored": other} {
-		if index, term := s.Durable(); index != metas[0].Index || term != metas[0].Term || !exists(t, s, "a") {
-			t.Errorf("the store %s is at entry %d of term %d, the snapshot at %d of %d", name, index, term, metas[0].Index, metas[0].Term)
+	meta := metas[0]
+	for name, s := range map[string]*fsm.Store{
+		"that made it": s, "after a power failure": openWith(t, crashed, fsm.Options{}), "restored": other,
+	} {
+		if index, term := s.Durable(); index != meta.Index || term != meta.Term || !exists(t, s, "a") {
+			t.Errorf("the store %s is at entry %d of term %d, the snapshot at %d of %d", name, index, term, meta.Index, meta.Term)
 		}
 		n, err := s.OpenSnapshot()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := raft.DecodeConfiguration(n.Position.Configuration); len(c.Servers) != 1 || n.Position.ConfigurationIndex != metas[0].ConfigurationIndex {
-			t.Errorf("the store %s has the configuration %v of entry %d", name, c, n.Position.ConfigurationIndex)
+		c, of := raft.DecodeConfiguration(n.Position.Configuration), n.Position.ConfigurationIndex
+		if len(c.Servers) != 1 || of != meta.ConfigurationIndex {
+			t.Errorf("the store %s has the configuration %v of entry %d", name, c, of)
 		}
 		_ = n.Close()
 	}
 }
 
-// TestWhatRaftDropsIsOnDisk takes a snapshot after a flush failed and more was applied, lets the node lose its power, and goes on
-// from its file, Raft's snapshot and what is left of the log: everything that was acknowledged is there.
+// TestWhatRaftDropsIsOnDisk takes a snapshot after a flush failed and more was applied, lets the node lose its power,
+// and goes on from its file, Raft's snapshot and what is left of the log: everything that was acknowledged is there.
 func TestWhatRaftDropsIsOnDisk(t *testing.T) {
 	m := newMember(t)
 	dir := t.TempDir()

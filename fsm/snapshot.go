@@ -66,14 +66,15 @@ func readable(t *rows.Table, key, payload []byte) (c Cluster, err error) {
 	return c, nil
 }
 
-// OpenSnapshot opens a snapshot of the state as it is now ([rows.Snapshot]): a stream of known length that is read from the
-// store itself, and has the index and term that it is of and Raft's configuration there (raft.DecodeConfiguration).
+// OpenSnapshot opens a snapshot of the state as it is now ([rows.Snapshot]): a stream of known length that is read
+// from the store itself, and has the index and term that it is of and Raft's configuration there
+// (raft.DecodeConfiguration).
 //
 // The state may be ahead of the file: of the log, Raft may drop nothing above the index that Durable returns.
 func (s *Store) OpenSnapshot() (*rows.Snapshot, error) { return s.rows.Snapshot() }
 
-// Durable is the last entry of Raft's log that is in the file, or was none for the store. What is above it is in memory and in
-// the log alone.
+// Durable is the last entry of Raft's log that is in the file, or was none for the store. What is above it is in
+// memory and in the log alone.
 func (s *Store) Durable() (index, term uint64) {
 	at := s.rows.Durable()
 	return at.Through, at.ThroughTerm
@@ -85,8 +86,8 @@ type snapshot struct {
 	store *Store
 }
 
-// Snapshot writes what is applied to the file and opens a snapshot of it for Raft, which afterwards drops entries from its log.
-// It is refused while an entry can't be applied, since that one and all behind it are in the log alone.
+// Snapshot writes what is applied to the file and opens a snapshot of it for Raft, which afterwards drops entries
+// from its log. It is refused while an entry can't be applied, since that one and all behind it are in the log alone.
 func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
 	if err := s.Halted(); err != nil {
 		return nil, err
@@ -101,10 +102,13 @@ func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{n, s}, nil
 }
 
-// Persist streams the snapshot to a sink. Before a sink of [Snapshots] is closed the file is known to be as far as Raft takes
-// the snapshot to be.
+// Persist streams the snapshot to a sink. Before a sink of [Snapshots] is closed the file is known to be as far as
+// Raft takes the snapshot to be.
 func (n *snapshot) Persist(sink raft.SnapshotSink) error {
-	_, err := io.Copy(sink, n.Snapshot)
+	var err error
+	if _, ok := sink.(FromStore); !ok {
+		_, err = io.Copy(sink, n.Snapshot)
+	}
 	if known, ok := sink.(Known); ok && err == nil {
 		err = n.store.pass(known.Meta())
 	}
@@ -129,8 +133,8 @@ func (s *Store) pass(m *raft.SnapshotMeta) error {
 // Release ends the snapshot.
 func (n *snapshot) Release() { _ = n.Close() }
 
-// Restore replaces the whole state by a snapshot ([rows.Store.Restore]). One of [Snapshots], also inside Raft's wrapper, is
-// taken for the state after the entry that Raft takes it for, with Raft's configuration.
+// Restore replaces the whole state by a snapshot ([rows.Store.Restore]). One of [Snapshots], also inside Raft's
+// wrapper, is taken for the state after the entry that Raft takes it for, with Raft's configuration.
 func (s *Store) Restore(in io.ReadCloser) error {
 	defer in.Close()
 	var as func(*rows.Position)

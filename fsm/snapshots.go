@@ -6,9 +6,19 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Known is a snapshot, on its way in or out, of which it is known what Raft takes it for. Raft counts entries that the store is
-// not given, so that is a later entry than the last that was applied; and an archive of another cluster gets an index of this one.
+// Known is a snapshot, on its way in or out, of which it is known what Raft takes it for. Raft counts entries that
+// the store is not given, so that is a later entry than the last that was applied; and an archive of another cluster
+// gets an index of this one.
 type Known interface{ Meta() *raft.SnapshotMeta }
+
+// FromStore is a sink of a snapshot store that keeps no copies: what this node has it streams from the store itself
+// ([Store.OpenSnapshot]). A snapshot of the node's own gives it no data. When its Close is called the file holds all
+// that Raft takes the snapshot to hold ([Store.Durable]), which is what Raft then drops from its log; only what
+// another node sends, or an operator restores, is written to it.
+type FromStore interface {
+	Known
+	FromStore()
+}
 
 // Snapshots is a Raft snapshot store whose sinks and streams are [Known].
 type Snapshots struct{ raft.SnapshotStore }

@@ -29,8 +29,8 @@ type Options struct {
 	Log *slog.Logger
 	// OnDamage is called once, with what is damaged, as soon as it is found.
 	OnDamage func(error)
-	// OnFatal is called once when a write failed so that nobody can say what is on disk, such as a failed fsync: the process
-	// has to end, its data unmarked, and starts again from what is on disk.
+	// OnFatal is called once when a write failed so that nobody can say what is on disk, such as a failed fsync: the
+	// process has to end, its data unmarked, and starts again from what is on disk.
 	OnFatal func(error)
 	// OnOutbox is called with the keys of entries of the outbox that were made or changed, as soon as they can be read. No
 	// keys mean that anything may have changed. It must not block. It may be nil.
@@ -65,10 +65,12 @@ func outboxKeys(c rows.Changes) (keys []string) {
 	return keys
 }
 
-// StopApplying has entries refused from now on, those that wait for a full disk too: they are applied after the next start.
+// StopApplying has entries refused from now on, those that wait for a full disk too: they are applied after the next
+// start.
 func (s *Store) StopApplying() { s.rows.StopApplying() }
 
-// Close writes what is applied and closes the file. A full disk does not keep it from closing. Closing again does nothing.
+// Close writes what is applied and closes the file. A full disk does not keep it from closing. Closing again does
+// nothing.
 func (s *Store) Close() error { return s.rows.Close() }
 
 // Err says why the store can't take changes at the moment: damage, an entry that it can't apply, or a disk that refuses
@@ -80,7 +82,8 @@ func (s *Store) Err() error {
 	return s.Halted()
 }
 
-// View calls fn with a read transaction over the state as it is now. A panic of fn that means no damage goes on to the caller.
+// View calls fn with a read transaction over the state as it is now. A panic of fn that means no damage goes on to
+// the caller.
 func (s *Store) View(fn func(*Tx) error) error {
 	return s.rows.View(func(tx *rows.Tx) error { return fn(&Tx{tx}) })
 }
@@ -106,7 +109,8 @@ func (s *Store) Digest() (index, digest uint64) {
 	return at.Index, at.Digest
 }
 
-// WaitApplied waits until the entry at index is applied. It fails at once when the store has stopped applying before it.
+// WaitApplied waits until the entry at index is applied. It fails at once when the store has stopped applying before
+// it.
 func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	if err := s.Halted(); err != nil && s.Applied() < index {
 		return err
@@ -114,6 +118,6 @@ func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	return s.rows.WaitApplied(ctx, index)
 }
 
-// Save writes an archive of the state as it is now to w, while writes go on: a snapshot without what was proposed, since
-// the commands of the log that it came from mean nothing in the one that it will be restored to.
+// Save writes an archive of the state as it is now to w, while writes go on: a snapshot without what was proposed,
+// since the commands of the log that it came from mean nothing in the one that it will be restored to.
 func (s *Store) Save(w io.Writer) error { return s.rows.Save(w) }

@@ -14,26 +14,44 @@ import (
 
 type table = *rows.Table
 
-// The tables. Their numbers stay.
+// The tables, each with what its keys lead to. Their numbers stay.
 var (
-	tableSecrets     = table(&rows.Table{Num: 1, Name: "secrets"})                                       // account \0 name -> secret.Secret
-	tableVersions    = table(&rows.Table{Num: 2, Name: "versions"})                                      // account \0 name \0 version id -> secret.Version
-	tableValues      = table(&rows.Table{Num: 3, Name: "values", Ascending: true})                       // account \0 secret.Version.Place -> secret.Value; in the order they came
-	tableKeys        = table(&rows.Table{Num: 4, Name: "keys"})                                          // account \0 key id -> kms.Key
-	tableByCreated   = table(&rows.Table{Num: 5, Name: "by-created", Ascending: true})                   // account \0 time name -> nothing
-	tableByChanged   = table(&rows.Table{Num: 6, Name: "by-changed", Ascending: true})                   // the same
-	tableByAccessed  = table(&rows.Table{Num: 7, Name: "by-accessed"})                                   // the same, time being a day
-	tableByDeletion  = table(&rows.Table{Num: 8, Name: "by-deletion"})                                   // time account \0 name -> nothing
-	tableCluster     = table(&rows.Table{Num: 9, Name: "cluster"})                                       // "cluster" -> Cluster
-	tableAliases     = table(&rows.Table{Num: 10, Name: "aliases"})                                      // account \0 alias name -> kms.Alias
-	tableLinks       = table(&rows.Table{Num: 11, Name: "links"})                                        // region \0 account \0 name -> secret.Link, of primaries
-	tableReplicas    = table(&rows.Table{Num: 12, Name: "replicas"})                                     // primary's region \0 account \0 name -> secret.Replica
-	tableOutbox      = table(&rows.Table{Num: 13, Name: "outbox", Watched: true})                        // region \0 kind, and account \0 name -> secret.Lag, or link id -> Notice
-	tablePeers       = table(&rows.Table{Num: 14, Name: "peers"})                                        // region -> Peer
-	tableEnded       = table(&rows.Table{Num: 15, Name: "ended"})                                        // link id -> when it was ended here, for ever
-	tableProposals   = table(&rows.Table{Num: 16, Name: "proposals", Ascending: true, Unarchived: true}) // log index -> commands that were carried out, or epochKey
-	tableSkipped     = table(&rows.Table{Num: 17, Name: "skipped"})                                      // index -> checksum of the log entry that was skipped there
-	tableCheckpoints = table(&rows.Table{Num: 18, Name: "checkpoints", Local: true})                     // "checkpoints" -> digests at the last few
+	// account \0 name -> secret.Secret
+	tableSecrets = table(&rows.Table{Num: 1, Name: "secrets"})
+	// account \0 name \0 version id -> secret.Version
+	tableVersions = table(&rows.Table{Num: 2, Name: "versions"})
+	// account \0 secret.Version.Place -> secret.Value; in the order they came
+	tableValues = table(&rows.Table{Num: 3, Name: "values", Ascending: true})
+	// account \0 key id -> kms.Key
+	tableKeys = table(&rows.Table{Num: 4, Name: "keys"})
+	// account \0 time name -> nothing
+	tableByCreated = table(&rows.Table{Num: 5, Name: "by-created", Ascending: true})
+	// the same
+	tableByChanged = table(&rows.Table{Num: 6, Name: "by-changed", Ascending: true})
+	// the same, time being a day
+	tableByAccessed = table(&rows.Table{Num: 7, Name: "by-accessed"})
+	// time account \0 name -> nothing
+	tableByDeletion = table(&rows.Table{Num: 8, Name: "by-deletion"})
+	// "cluster" -> Cluster
+	tableCluster = table(&rows.Table{Num: 9, Name: "cluster"})
+	// account \0 alias name -> kms.Alias
+	tableAliases = table(&rows.Table{Num: 10, Name: "aliases"})
+	// region \0 account \0 name -> secret.Link, of primaries
+	tableLinks = table(&rows.Table{Num: 11, Name: "links"})
+	// primary's region \0 account \0 name -> secret.Replica
+	tableReplicas = table(&rows.Table{Num: 12, Name: "replicas"})
+	// region \0 kind, and account \0 name -> secret.Lag, or link id -> Notice
+	tableOutbox = table(&rows.Table{Num: 13, Name: "outbox", Watched: true})
+	// region -> Peer
+	tablePeers = table(&rows.Table{Num: 14, Name: "peers"})
+	// link id -> when it was ended here, for ever
+	tableEnded = table(&rows.Table{Num: 15, Name: "ended"})
+	// log index -> commands that were carried out, or epochKey
+	tableProposals = table(&rows.Table{Num: 16, Name: "proposals", Ascending: true, Unarchived: true})
+	// index -> checksum of the log entry that was skipped there
+	tableSkipped = table(&rows.Table{Num: 17, Name: "skipped"})
+	// "checkpoints" -> digests at the last few
+	tableCheckpoints = table(&rows.Table{Num: 18, Name: "checkpoints", Local: true})
 )
 
 var allTables = []*rows.Table{

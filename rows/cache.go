@@ -7,8 +7,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// cache holds decoded rows with the payload that they were decoded from: a row that reads the same is not decoded again.
-// Reading and verifying it is not saved, so the cache is never stale.
+// cache holds decoded rows with the payload that they were decoded from: a row that reads the same is not decoded
+// again. Reading and verifying it is not saved, so the cache is never stale.
 type cache struct{ rows *lru.Cache[string, cachedRow] }
 
 type cachedRow struct {
@@ -26,9 +26,9 @@ func newCache() *cache {
 	return &cache{rows}
 }
 
-// Decoded returns what decode makes of the row of key, whose payload [Tx.Get] returned, or finds it decoded; nil if there is
-// no payload. It may be shared with other readers, and in a writing transaction with whoever reads the row later in it: it
-// must not be changed.
+// Decoded returns what decode makes of the row of key, whose payload [Tx.Get] returned, or finds it decoded; nil if
+// there is no payload. It may be shared with other readers, and in a writing transaction with whoever reads the row
+// later in it: it must not be changed.
 func Decoded[T any](t *Tx, key, payload []byte, decode func() *T) *T {
 	if payload == nil {
 		return nil
@@ -51,8 +51,8 @@ func Decoded[T any](t *Tx, key, payload []byte, decode func() *T) *T {
 	return v
 }
 
-// Remember keeps what a payload was decoded to, or encoded from, for [Decoded] in the same writing transaction. Payloads are
-// known by where they are: what is remembered of a row that was replaced since is never found.
+// Remember keeps what a payload was decoded to, or encoded from, for [Decoded] in the same writing transaction.
+// Payloads are known by where they are: what is remembered of a row that was replaced since is never found.
 func (t *Tx) Remember(payload []byte, decoded any) {
 	if t.memo != nil {
 		t.memo[at(payload)] = decoded

@@ -10,15 +10,15 @@ import (
 	"coffer/durable"
 )
 
-// A file is compacted when it is opened, if more than half of its pages are free and it is larger than leastCompacted: bbolt
-// gives no page back by itself. The copy takes about a second for 300 MB.
+// A file is compacted when it is opened, if more than half of its pages are free and it is larger than
+// leastCompacted: bbolt gives no page back by itself. The copy takes about a second for 300 MB.
 const leastCompacted = 64 << 20
 
 // compacting is how much one transaction of the copy writes, in bytes.
 const compacting = 8 << 20
 
-// compact replaces an open file by a copy without its free pages, if that is worth it. Where the copy can't be made, since the
-// disk is full for example, it returns the file as it is.
+// compact replaces an open file by a copy without its free pages, if that is worth it. Where the copy can't be made,
+// since the disk is full for example, it returns the file as it is.
 func compact(db *bbolt.DB, path string, log *slog.Logger) (*bbolt.DB, error) {
 	temp := path + ".compact"
 	if err := os.RemoveAll(temp); err != nil {

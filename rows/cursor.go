@@ -117,8 +117,8 @@ func (c *cursor) before(a, b []byte) bool {
 	return bytes.Compare(a, b) < 0
 }
 
-// Ascend walks the rows of a table from a key on, by key: keys and payloads. While it walks, the transaction must not change
-// that table.
+// Ascend walks the rows of a table from a key on, by key: keys and payloads. While it walks, the transaction must not
+// change that table.
 func (t *Tx) Ascend(in *Table, from []byte) iter.Seq2[[]byte, []byte] { return t.walk(in, from, false) }
 
 // Descend walks the rows of a table whose keys are below a key, or all where that is nil, from the highest down, as

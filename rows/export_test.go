@@ -13,8 +13,8 @@ const MaxUnflushed = maxUnflushed
 // Unflushed is what is in memory only, in bytes.
 func (s *Store) Unflushed() int { return s.now.Load().unflushed() }
 
-// ReadAcross begins a transaction on the picture as it was before do. It returns false if that can't be, since the file may
-// be ahead of the picture; else it calls view.
+// ReadAcross begins a transaction on the picture as it was before do. It returns false if that can't be, since the
+// file may be ahead of the picture; else it calls view.
 func (s *Store) ReadAcross(do func(), view func(*Tx)) bool {
 	p := s.now.Load()
 	do()

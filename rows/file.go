@@ -17,8 +17,8 @@ import (
 	"coffer/durable"
 )
 
-// file is an open bbolt file. It is closed when the last of those that use it has let go, so that replacing it waits for no
-// reader, however slow.
+// file is an open bbolt file. It is closed when the last of those that use it has let go, so that replacing it waits
+// for no reader, however slow.
 type file struct {
 	db     *bbolt.DB
 	log    *slog.Logger
@@ -26,9 +26,10 @@ type file struct {
 	refs   atomic.Int64 // the store's own, and one for each transaction
 }
 
-// The address space that is mapped for a file to grow into. Growing beyond it maps the file anew, which waits for every
-// transaction, a snapshot's included, so it must not happen while a store is open. Address space costs nothing (a page table
-// of a mapping is filled where it is touched), but some kernels have no more than 512 GiB, and a restore has two files open.
+// The address space that is mapped for a file to grow into. Growing beyond it maps the file anew, which waits for
+// every transaction, a snapshot's included, so it must not happen while a store is open. Address space costs nothing
+// (a page table of a mapping is filled where it is touched), but some kernels have no more than 512 GiB, and a
+// restore has two files open.
 const (
 	leastMapped  = 64 << 30
 	growthFactor = 4 // of the size that a file has when it is opened
@@ -70,8 +71,9 @@ func (f *file) mapped(address uintptr) bool {
 	return address >= start && address-start < f.length
 }
 
-// guard calls do, which reads the file: what is damage in it becomes an error that wraps [damage.Err], a contradiction one
-// that wraps [ErrContradiction], and any other panic goes on. f may be nil while the file is being opened.
+// guard calls do, which reads the file: what is damage in it becomes an error that wraps [damage.Err], a
+// contradiction one that wraps [ErrContradiction], and any other panic goes on. f may be nil while the file is being
+// opened.
 func (f *file) guard(do func() error) (err error) {
 	var mapped func(uintptr) bool
 	if f != nil {
@@ -151,8 +153,8 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 	return nil, fmt.Errorf("%w: the state store can't be opened: %w", damage.Err, err) // its meta pages are wrong
 }
 
-// createFile creates an empty store's file. It is synced and renamed into place, since a power failure while bbolt makes one
-// can leave it broken (etcd-io/bbolt#567).
+// createFile creates an empty store's file. It is synced and renamed into place, since a power failure while bbolt
+// makes one can leave it broken (etcd-io/bbolt#567).
 func createFile(path string, tables schema) error {
 	temp := path + ".new"
 	if err := os.RemoveAll(temp); err != nil {

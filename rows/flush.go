@@ -12,13 +12,13 @@ import (
 	"coffer/damage"
 )
 
-// When the file is brought up to date: at the latest flushInterval after a change, or when flushEarly bytes are in memory.
-// Applying waits while more than maxUnflushed are there, those that are being written included; a single batch may go
-// beyond it. Writing each batch by itself would sync the disk and rewrite the same pages for every few commands: it halved the
-// rate of writes (docs/decisions/003-flush.md).
+// When the file is brought up to date: at the latest flushInterval after a change, or when flushEarly bytes are in
+// memory. Applying waits while more than maxUnflushed are there, those that are being written included; a single
+// batch may go beyond it. Writing each batch by itself would sync the disk and rewrite the same pages for every few
+// commands: it halved the rate of writes (docs/decisions/003-flush.md).
 const (
 	flushInterval = 2 * time.Second
-	flushEarly    = 12 << 20
+	flushEarly    = 24 << 20
 	maxUnflushed  = 32 << 20
 	flushRetry    = time.Second
 )
@@ -48,8 +48,9 @@ func (s *Store) flushAlong() {
 	}
 }
 
-// Flush writes all that is applied to the file, together with the index it reaches, in one synced transaction. When the disk is
-// full it fails and may be tried again. After any other failure nobody can say what is on disk: see [Options.OnFatal].
+// Flush writes all that is applied to the file, together with the index it reaches, in one synced transaction. When
+// the disk is full it fails and may be tried again. After any other failure nobody can say what is on disk: see
+// [Options.OnFatal].
 func (s *Store) Flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -86,8 +87,8 @@ func (s *Store) Flush() error {
 	return err
 }
 
-// freeze hands what is in memory to a flush: batches go to a new layer from now on. What an earlier flush could not write is
-// part of it. It returns no layer when the file is up to date.
+// freeze hands what is in memory to a flush: batches go to a new layer from now on. What an earlier flush could not
+// write is part of it. It returns no layer when the file is up to date.
 func (s *Store) freeze() (f *file, rows *layer, to Position) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -97,12 +98,13 @@ func (s *Store) freeze() (f *file, rows *layer, to Position) {
 	}
 	rows = p.layers[0]
 	for _, older := range p.layers[1:] {
-		rows = rows.over(older)
+		rows = rows.over(older, s.schema)
 	}
 	if rows.empty() && p.position.same(s.durable.Load()) {
 		return nil, nil, to
 	}
-	s.show(&picture{file: p.file, layers: []*layer{newLayer(len(s.schema)), rows}, position: p.position, flushes: p.flushes + 1})
+	layers := []*layer{newLayer(len(s.schema)), rows}
+	s.show(&picture{file: p.file, layers: layers, position: p.position, flushes: p.flushes + 1})
 	return p.file, rows, p.position
 }
 

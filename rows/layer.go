@@ -6,7 +6,7 @@ import "github.com/tidwall/btree"
 type tree = btree.Map[string, []byte]
 
 // degree of the trees: small nodes, since each batch copies those that it changes (docs/decisions/012-rows.md).
-const degree = 8
+const degree = 16
 
 // layer holds rows that are applied and may not be in the file yet. It is immutable once it can be seen by others:
 // whoever changes it changes a copy, which shares the nodes of its trees until they differ.
@@ -35,7 +35,8 @@ func (l *layer) get(table byte, key string) (row []byte, here bool) {
 }
 
 // set changes the layer: only before others see it.
-func (l *layer) set(table byte, key string, row []byte) {
+func (l *layer) set(in *Table, key string, row []byte) {
+	table := in.Num
 	t := l.trees[table]
 	switch {
 	case t == nil:
@@ -46,7 +47,11 @@ func (l *layer) set(table byte, key string, row []byte) {
 		l.trees[table] = t
 	}
 	l.own |= 1 << table
-	old, replaced := t.Set(key, row)
+	put := t.Set
+	if in.Ascending {
+		put = t.Load // faster where the key is above all others
+	}
+	old, replaced := put(key, row)
 	l.bytes += len(row) - len(old)
 	if !replaced {
 		l.bytes += len(key)
@@ -56,7 +61,7 @@ func (l *layer) set(table byte, key string, row []byte) {
 func (l *layer) empty() bool { return l.bytes == 0 }
 
 // over returns a layer that says what l says, and what under says where l says nothing.
-func (l *layer) over(under *layer) *layer {
+func (l *layer) over(under *layer, tables schema) *layer {
 	if under.empty() {
 		return l
 	}
@@ -64,7 +69,7 @@ func (l *layer) over(under *layer) *layer {
 	for n, t := range l.trees {
 		if t != nil {
 			t.Scan(func(key string, row []byte) bool {
-				merged.set(byte(n), key, row)
+				merged.set(tables[n], key, row)
 				return true
 			})
 		}

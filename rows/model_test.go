@@ -233,8 +233,8 @@ func TestReadersSeeOneState(t *testing.T) {
 	readers.Wait()
 }
 
-// TestAFileThatIsAheadIsNotRead begins reads on a picture after the state has gone on: what a flush wrote that began later
-// must not be mixed with it.
+// TestAFileThatIsAheadIsNotRead begins reads on a picture after the state has gone on: what a flush wrote that began
+// later must not be mixed with it.
 func TestAFileThatIsAheadIsNotRead(t *testing.T) {
 	s := open(t, "")
 	put(t, s, "a", "1", "b", "1")

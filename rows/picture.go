@@ -7,9 +7,9 @@ type picture struct {
 	file     *file
 	layers   []*layer // newest first: the one that batches go to, then what is being written to the file
 	position Position
-	// flushes counts how often layers were handed to a flush, or the file was replaced. A transaction of the file that was
-	// begun while it stayed the same sees no more of what was applied than the picture does: what a flush writes was in the
-	// picture when the flush began.
+	// flushes counts how often layers were handed to a flush, or the file was replaced. A transaction of the file that
+	// was begun while it stayed the same sees no more of what was applied than the picture does: what a flush writes was
+	// in the picture when the flush began.
 	flushes uint64
 	moved   chan struct{} // closed when the next picture is there
 }
@@ -52,7 +52,9 @@ func (s *Store) beginOn(p *picture) (*Tx, error) {
 		p.file.release()
 		return nil, err
 	}
-	t := &Tx{store: s, picture: p, layers: p.layers, tx: tx, buckets: make([]*bbolt.Bucket, len(s.schema))}
+	t := &Tx{store: s, picture: p, layers: p.layers, tx: tx}
+	t.buckets, t.finders = make([]*bbolt.Bucket, len(s.schema)), make([]*bbolt.Cursor, len(s.schema))
+	t.found = make([]found, len(s.schema))
 	if s.now.Load().flushes != p.flushes {
 		t.end()
 		return nil, nil

@@ -11,12 +11,12 @@ import (
 type Position struct {
 	Index uint64 // of the last entry that was applied
 	Term  uint64 // of that entry
-	// Through is the last entry that Raft is known to have come to: those above Index up to it were none for the store, such
-	// as the no-op at the beginning of a term. It is never below Index. Raft takes snapshots at such entries too.
+	// Through is the last entry that Raft is known to have come to: those above Index up to it were none for the store,
+	// such as the no-op at the beginning of a term. It is never below Index. Raft takes snapshots at such entries too.
 	Through     uint64
 	ThroughTerm uint64
-	// Configuration is Raft's configuration as of Index, as the caller encodes it, and ConfigurationIndex the entry that it
-	// is of. It is nil until one was stored.
+	// Configuration is Raft's configuration as of Index, as the caller encodes it, and ConfigurationIndex the entry that
+	// it is of. It is nil until one was stored.
 	Configuration      []byte
 	ConfigurationIndex uint64
 	// Records is the size in bytes of the rows' records in a snapshot of the state.

@@ -59,8 +59,9 @@ func (r *reader) field(limit uint64) ([]byte, error) {
 	return r.bytes(n, limit)
 }
 
-// ReadSnapshot verifies a whole snapshot stream over tables and hands each row to keep, which may be nil, with its payload.
-// Rows come before the stream's own checksum was seen, so what keep made of them counts only without an error.
+// ReadSnapshot verifies a whole snapshot stream over tables and hands each row to keep, which may be nil, with its
+// payload. Rows come before the stream's own checksum was seen, so what keep made of them counts only without an
+// error.
 func ReadSnapshot(in io.Reader, tables []*Table, keep func(t *Table, key, payload []byte) error) (Summary, error) {
 	return readSnapshot(in, newSchema(tables), func(t *Table, key, row []byte) error {
 		if keep == nil {

@@ -11,13 +11,13 @@ import (
 	"coffer/durable"
 )
 
-// Restore replaces the whole state by that of a snapshot stream: in a new file, verified and synced, which then takes the old
-// one's place. Readers of the old state, however slow, go on with it and are not waited for. A stream that does not verify
-// changes nothing, nor does a disk that does not take the new file.
+// Restore replaces the whole state by that of a snapshot stream: in a new file, verified and synced, which then takes
+// the old one's place. Readers of the old state, however slow, go on with it and are not waited for. A stream that
+// does not verify changes nothing, nor does a disk that does not take the new file.
 //
-// check sees each row's payload before anything is replaced, and may refuse; it may be nil.
-// The position is the stream's, after as has changed it, which may be nil: Raft may know the same state as that of a later
-// entry, and with another configuration.
+// check sees each row's payload before anything is replaced, and may refuse; it may be nil. The position is the
+// stream's, after as has changed it, which may be nil: Raft may know the same state as that of a later entry, and
+// with another configuration.
 func (s *Store) Restore(in io.Reader, check func(t *Table, key, payload []byte) error, as func(*Position)) error {
 	temp := s.options.Path + ".restore"
 	if err := os.RemoveAll(temp); err != nil {

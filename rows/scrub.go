@@ -15,9 +15,9 @@ const (
 	scrubRest  = 10 * time.Millisecond
 )
 
-// Scrub reads every row, verifies its checksum, looks it up by its key, and compares the sum with the digest that is kept as
-// rows change: what it finds missing, altered or added is damage ([damage.Err]). It reads one state throughout, while writes
-// go on, and returns the number of rows. When ctx ends it ends early, without an error.
+// Scrub reads every row, verifies its checksum, looks it up by its key, and compares the sum with the digest that is
+// kept as rows change: what it finds missing, altered or added is damage ([damage.Err]). It reads one state
+// throughout, while writes go on, and returns the number of rows. When ctx ends it ends early, without an error.
 func (s *Store) Scrub(ctx context.Context) (rows int, err error) {
 	n, err := s.Snapshot()
 	if err != nil {
@@ -43,7 +43,8 @@ func (s *Store) Scrub(ctx context.Context) (rows int, err error) {
 			}
 		}
 		if digest != n.Position.Digest {
-			return fmt.Errorf("%w: the rows of the state store do not add up to its digest: some are missing or not its own", damage.Err)
+			return fmt.Errorf("%w: the rows of the state store do not add up to its digest: some are missing or not its own",
+				damage.Err)
 		}
 		return nil
 	})

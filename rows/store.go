@@ -48,14 +48,14 @@ type Options struct {
 	Log    *slog.Logger
 	// OnDamage is called once, with what is damaged, as soon as it is found.
 	OnDamage func(error)
-	// OnFatal is called once when a write to the file has failed so that nobody can say what is on disk: the process has to
-	// end, its data unmarked. The store takes no more changes.
+	// OnFatal is called once when a write to the file has failed so that nobody can say what is on disk: the process has
+	// to end, its data unmarked. The store takes no more changes.
 	OnFatal func(error)
 	// Changed is called after a batch, as soon as what it changed can be read, and after a restore. It must not block. It
 	// may be nil.
 	Changed func(Changes)
-	// Fault is asked before each write to the file, and what it returns is the write's error: the failing disk of a test. It
-	// is nil elsewhere.
+	// Fault is asked before each write to the file, and what it returns is the write's error: the failing disk of a
+	// test. It is nil elsewhere.
 	Fault func() error
 }
 
@@ -82,7 +82,8 @@ var (
 func Open(o Options) (*Store, error) {
 	s := &Store{
 		options: o, schema: newSchema(o.Tables), cache: newCache(),
-		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), stopping: make(chan struct{}), closing: make(chan struct{}),
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		stopping: make(chan struct{}), closing: make(chan struct{}),
 	}
 	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
 		if err := createFile(o.Path, s.schema); err != nil {
@@ -100,12 +101,12 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// StopApplying has changes refused with [ErrStopping] from now on, those that wait for room too. What was not taken is applied
-// again from Raft's log after the next start.
+// StopApplying has changes refused with [ErrStopping] from now on, those that wait for room too. What was not taken
+// is applied again from Raft's log after the next start.
 func (s *Store) StopApplying() { s.stopOnce.Do(func() { close(s.stopping) }) }
 
-// Close writes what is applied and closes the file; transactions under way go on until they end. A full disk does not keep it
-// from closing. Closing again does nothing.
+// Close writes what is applied and closes the file; transactions under way go on until they end. A full disk does not
+// keep it from closing. Closing again does nothing.
 func (s *Store) Close() (err error) {
 	s.closed.Do(func() {
 		s.StopApplying()
@@ -152,8 +153,8 @@ func load(p *atomic.Pointer[error]) error {
 // Position is how far the state has come.
 func (s *Store) Position() Position { return s.now.Load().position }
 
-// Durable is the position of the file: what is behind it is in memory only. Raft must not drop what comes after it from its
-// log.
+// Durable is the position of the file: what is behind it is in memory only. Raft must not drop what comes after it
+// from its log.
 func (s *Store) Durable() Position { return *s.durable.Load() }
 
 // WaitApplied waits until the entry at index is applied.
@@ -173,8 +174,8 @@ func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	}
 }
 
-// View calls fn with a read transaction over the state as it is now. Damage that fn meets ends it with [damage.Err]; a panic
-// that means no damage goes on to the caller.
+// View calls fn with a read transaction over the state as it is now. Damage that fn meets ends it with [damage.Err];
+// a panic that means no damage goes on to the caller.
 func (s *Store) View(fn func(*Tx) error) error {
 	err := s.view(fn)
 	if errors.Is(err, ErrContradiction) {
@@ -204,8 +205,8 @@ func (s *Store) found(err error) error {
 	return err
 }
 
-// judge decides whether a contradiction comes from damage: rows that were lost make the digest wrong. It is asked once; then
-// the scrubs that run anyway have to do.
+// judge decides whether a contradiction comes from damage: rows that were lost make the digest wrong. It is asked
+// once; then the scrubs that run anyway have to do.
 func (s *Store) judge(contradiction error) error {
 	if s.judged.Load() {
 		return contradiction

@@ -51,12 +51,12 @@ func uvarintLen(n int) (length int) {
 	return length
 }
 
-// Snapshot is one state of a store as a stream that is read from the store itself, while writes go on: nothing is copied
-// before it is read. Until it is closed it keeps the pages of that state in the file, which may grow meanwhile, and a
-// restore waits for no snapshot. It is used by one goroutine at a time.
+// Snapshot is one state of a store as a stream that is read from the store itself, while writes go on: nothing is
+// copied before it is read. Until it is closed it keeps the pages of that state in the file, which may grow
+// meanwhile, and a restore waits for no snapshot. It is used by one goroutine at a time.
 type Snapshot struct {
-	// Position is what the stream holds. All of it can be read from the log, or from the file, after a crash only as far as
-	// [Store.Durable] says.
+	// Position is what the stream holds. All of it can be read from the log, or from the file, after a crash only as far
+	// as [Store.Durable] says.
 	Position Position
 
 	store  *Store
@@ -80,7 +80,10 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{Position: t.picture.position, store: s, tx: t, digest: t.picture.position.Digest, tables: s.schema.replicated(), sha: sha256.New()}, nil
+	at := t.picture.position
+	return &Snapshot{
+		Position: at, store: s, tx: t, digest: at.Digest, tables: s.schema.replicated(), sha: sha256.New(),
+	}, nil
 }
 
 // Size is the exact length of the stream in bytes.
@@ -150,7 +153,8 @@ func (n *Snapshot) Close() error {
 	return nil
 }
 
-// Save writes an archive of the state as it is now to w, while writes go on: a snapshot without the rows that are not archived.
+// Save writes an archive of the state as it is now to w, while writes go on: a snapshot without the rows that are not
+// archived.
 func (s *Store) Save(w io.Writer) error {
 	n, err := s.Snapshot()
 	if err != nil {

@@ -62,15 +62,15 @@ func (t *Table) damaged(key []byte, what string) damage.Found {
 	return damage.Found(fmt.Sprintf("row %x of table %s %s", key, t.Name, what))
 }
 
-// ErrContradiction says that rows contradict each other though each is what was written: a mistake in the code, which all
-// nodes of a region make alike, and not damage.
+// ErrContradiction says that rows contradict each other though each is what was written: a mistake in the code, which
+// all nodes of a region make alike, and not damage.
 var ErrContradiction = errors.New("the state contradicts itself")
 
 // contradiction is panicked with and becomes an error at the edge of the transaction.
 type contradiction string
 
-// Contradicts ends the transaction with [ErrContradiction], or with [damage.Err] if a scrub then finds damage: a row that
-// another one speaks of may be missing because a page was lost. what says what is wrong with the row of key.
+// Contradicts ends the transaction with [ErrContradiction], or with [damage.Err] if a scrub then finds damage: a row
+// that another one speaks of may be missing because a page was lost. what says what is wrong with the row of key.
 func (t *Table) Contradicts(key []byte, what string) {
 	panic(contradiction(fmt.Sprintf("row %x of table %s %s", key, t.Name, what)))
 }

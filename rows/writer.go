@@ -25,11 +25,13 @@ func NewRow(payload []byte) Row {
 	return Row{row}
 }
 
-// Payload is the row's content. [Tx.Get] returns the same bytes, not only equal ones, in the transaction that wrote them.
+// Payload is the row's content. [Tx.Get] returns the same bytes, not only equal ones, in the transaction that wrote
+// them.
 func (r Row) Payload() []byte { return r.bytes[sumLen:] }
 
-// Update applies a batch: what fn writes is seen by transactions that begin afterwards, or, when fn fails or panics, nothing
-// of it. It waits while too much is in memory that the disk has not taken. The file follows later ([Store.Flush]).
+// Update applies a batch: what fn writes is seen by transactions that begin afterwards, or, when fn fails or panics,
+// nothing of it. It waits while too much is in memory that the disk has not taken. The file follows later
+// ([Store.Flush]).
 //
 // A contradiction ends it with [ErrContradiction], damage with [damage.Err]; a panic of fn that means neither goes on.
 func (s *Store) Update(fn func(*Writer) error) error {
@@ -120,7 +122,8 @@ func (w *Writer) Reach(index, term uint64) {
 	w.Pass(index, term)
 }
 
-// Pass says that Raft has come to the entry at index, and that those behind the last one applied were none for the store.
+// Pass says that Raft has come to the entry at index, and that those behind the last one applied were none for the
+// store.
 func (w *Writer) Pass(index, term uint64) {
 	if index >= w.position.Through {
 		w.position.Through, w.position.ThroughTerm = index, term
@@ -138,23 +141,23 @@ func (w *Writer) Atomically(do func() error) error {
 	err := do()
 	if err != nil {
 		w.top, w.layers[0], w.position, w.set = before, before, position, w.set[:set]
+		clear(w.found)
 	}
 	return err
 }
 
 // Put writes the row of key, in place of the one that it has.
-func (w *Writer) Put(in *Table, key []byte, row Row) {
-	old, _ := w.find(in, key)
-	w.put(in, key, old, row.bytes)
-}
+func (w *Writer) Put(in *Table, key []byte, row Row) { w.put(in, key, w.find(in, key), row.bytes) }
 
 // Add is Put for a key that has no row.
-func (w *Writer) Add(in *Table, key []byte, row Row) { w.put(in, key, nil, row.bytes) }
+func (w *Writer) Add(in *Table, key []byte, row Row) {
+	w.put(in, key, found{key: string(key)}, row.bytes)
+}
 
 // Remove removes the row of key. That there is none is a contradiction.
 func (w *Writer) Remove(in *Table, key []byte) {
-	old, _ := w.find(in, key)
-	if old == nil {
+	old := w.find(in, key)
+	if old.row == nil {
 		in.Contradicts(key, "is missing")
 	}
 	w.put(in, key, old, nil)
@@ -162,20 +165,20 @@ func (w *Writer) Remove(in *Table, key []byte) {
 
 // Discard removes the row of key, if it has one.
 func (w *Writer) Discard(in *Table, key []byte) {
-	if old, _ := w.find(in, key); old != nil {
+	if old := w.find(in, key); old.row != nil {
 		w.put(in, key, old, nil)
 	}
 }
 
 // put replaces a stored row, which may be nil, by another, which may be nil, and keeps the position up to date.
-func (w *Writer) put(in *Table, key, old, row []byte) {
+func (w *Writer) put(in *Table, key []byte, old found, row []byte) {
 	var was, is []byte
-	if old != nil {
-		sum := in.verify(key, old)
-		was = old[sumLen:]
+	if old.row != nil {
+		sum := in.verify(key, old.row)
+		was = old.row[sumLen:]
 		if !in.Local {
 			w.position.Digest -= sum
-			w.position.Records -= recordLen(key, old)
+			w.position.Records -= recordLen(key, old.row)
 		}
 	}
 	if row != nil {
@@ -186,10 +189,10 @@ func (w *Writer) put(in *Table, key, old, row []byte) {
 			w.position.Records += recordLen(key, row)
 		}
 	}
-	at := string(key)
-	w.top.set(in.Num, at, row)
+	w.top.set(in, old.key, row)
+	w.found[in.Num] = found{old.key, row, true}
 	if in.Watched && row != nil {
-		w.set = append(w.set, Key{in, at})
+		w.set = append(w.set, Key{in, old.key})
 	}
 	if in.Derive != nil {
 		in.Derive(w, key, was, is)
