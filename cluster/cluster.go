@@ -66,7 +66,22 @@ type Config struct {
 	// OnRemoved is called once, with an error that wraps ErrRemoved, when this node finds that it was removed.
 	OnRemoved func(error)
 
+	Observe Observe
+
 	Log *slog.Logger
+}
+
+// Observe are called with how long things took. They must not block, and may be nil.
+type Observe struct {
+	LogWritten  func(time.Duration) // a write of the Raft log, its sync included
+	Committed   func(time.Duration) // a batch of commands, on the leader: until it was applied there
+	ReadBarrier func(time.Duration) // that was reached
+}
+
+func observe(by func(time.Duration), began time.Time) {
+	if by != nil {
+		by(time.Since(began))
+	}
 }
 
 // Timings of Raft. A lost leader is noticed after one to two times electionTimeout.
@@ -149,7 +164,7 @@ func Start(c Config) (_ *Cluster, err error) {
 	}
 	n.logs, err = raftlog.Open(c.Dir, raftlog.Options{
 		Log: c.Log, Used: c.Store.Applied() > 0 || newest > 0,
-		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung,
+		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung, Written: c.Observe.LogWritten,
 	})
 	if err != nil {
 		return nil, err
@@ -168,7 +183,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			return nil, err
 		}
 	}
-	n.proposer = newProposer(n)
+	n.proposer = newProposer(n.proposeBatch)
 	n.barrier = newBarrier(n)
 
 	member, err := n.hasEntries(newest)

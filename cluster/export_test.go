@@ -1,6 +1,33 @@
 package cluster
 
+import (
+	"context"
+
+	"coffer/fsm"
+)
+
 // PutIntoLog puts an entry into the log as it is, as a leader of another version, or one with a mistake, would.
 func (n *Cluster) PutIntoLog(entry []byte) error {
 	return n.raft.Load().Apply(entry, proposeTimeout).Error()
+}
+
+// RunProposer runs a proposer whose batches are carried out by carry, until ctx ends. It returns how commands are submitted,
+// and how many were dropped.
+func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
+	submit func(context.Context, []byte) error, dropped func() uint64,
+) {
+	p := newProposer(func(_ context.Context, commands [][]byte, _ bool) ([]proposed, error) {
+		carry(commands)
+		results := make([]proposed, len(commands))
+		for i := range results {
+			results[i].outcome = fsm.Outcome{Count: 1}
+		}
+		return results, nil
+	})
+	go p.run(ctx)
+	submit = func(ctx context.Context, command []byte) error {
+		_, err := p.submit(ctx, command, false)
+		return err
+	}
+	return submit, p.expired.Load
 }

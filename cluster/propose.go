@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -39,6 +40,7 @@ const (
 )
 
 type proposal struct {
+	ctx     context.Context // of who waits for it
 	command []byte
 	local   bool // came from another node: propose here or not at all
 	result  chan proposed
@@ -51,12 +53,29 @@ type proposed struct {
 
 // proposer gathers commands into batches and brings them to the leader.
 type proposer struct {
-	n     *Cluster
-	queue chan *proposal
+	propose func(ctx context.Context, commands [][]byte, local bool) ([]proposed, error)
+	queue   chan *proposal
+	expired atomic.Uint64 // proposals that nobody waited for any more when it was their turn
 }
 
-func newProposer(n *Cluster) *proposer {
-	return &proposer{n: n, queue: make(chan *proposal, queuedCommands)}
+func newProposer(propose func(context.Context, [][]byte, bool) ([]proposed, error)) *proposer {
+	return &proposer{propose: propose, queue: make(chan *proposal, queuedCommands)}
+}
+
+// Proposals returns how many proposals wait on this node, and how many were dropped since nobody waited for them any
+// more.
+func (n *Cluster) Proposals() (waiting int, expired uint64) {
+	return len(n.proposer.queue), n.proposer.expired.Load()
+}
+
+// live reports whether somebody waits for a proposal. Those that nobody waits for are dropped: what a queue works
+// off after a stall is what is asked for now.
+func (p *proposer) live(q *proposal) bool {
+	if q.ctx.Err() == nil {
+		return true
+	}
+	p.expired.Add(1)
+	return false
 }
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
@@ -90,7 +109,7 @@ func (n *Cluster) encode(c fsm.Command) []byte {
 }
 
 func (p *proposer) submit(ctx context.Context, command []byte, local bool) (fsm.Outcome, error) {
-	q := &proposal{command: command, local: local, result: make(chan proposed, 1)}
+	q := &proposal{ctx: ctx, command: command, local: local, result: make(chan proposed, 1)}
 	select {
 	case p.queue <- q:
 	case <-ctx.Done():
@@ -114,7 +133,7 @@ func (p *proposer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if held == nil {
+		for held == nil || !p.live(held) {
 			select {
 			case held = <-p.queue:
 			case <-ctx.Done():
@@ -135,6 +154,9 @@ func (p *proposer) run(ctx context.Context) {
 		for len(batch) < batchCommands {
 			select {
 			case q := <-p.queue:
+				if !p.live(q) {
+					continue
+				}
 				if size += len(q.command); size > batchBytes || q.local != batch[0].local {
 					held = q
 					break gather
@@ -157,7 +179,7 @@ func (p *proposer) send(ctx context.Context, batch []*proposal) {
 	for i, q := range batch {
 		commands[i] = q.command
 	}
-	results, err := p.n.proposeBatch(ctx, commands, batch[0].local)
+	results, err := p.propose(ctx, commands, batch[0].local)
 	if err == nil && len(results) != len(batch) {
 		err = fmt.Errorf("the leader answered %d of %d commands", len(results), len(batch))
 	}
@@ -180,7 +202,12 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 		if err := n.config.Store.Halted(); err != nil {
 			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, err)
 		}
-		return proposeEntry(r, commands, local)
+		began := time.Now()
+		results, err := proposeEntry(r, commands, local)
+		if err == nil {
+			observe(n.config.Observe.Committed, began)
+		}
+		return results, err
 	}
 	leader := n.leader()
 	if local || leader == "" || leader == n.id {
@@ -282,7 +309,7 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 	}
 	waiting := make([]*proposal, len(commands))
 	for i, c := range commands {
-		waiting[i] = &proposal{command: c, local: true, result: make(chan proposed, 1)}
+		waiting[i] = &proposal{ctx: r.Context(), command: c, local: true, result: make(chan proposed, 1)}
 		select {
 		case n.proposer.queue <- waiting[i]:
 		case <-r.Context().Done():

@@ -56,7 +56,14 @@ func newBarrier(n *Cluster) *readindex.Barrier {
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the call. It
 // fails as [readindex.Barrier.Wait] does.
-func (n *Cluster) ReadBarrier(ctx context.Context) error { return n.barrier.Wait(ctx) }
+func (n *Cluster) ReadBarrier(ctx context.Context) error {
+	began := time.Now()
+	err := n.barrier.Wait(ctx)
+	if err == nil {
+		observe(n.config.Observe.ReadBarrier, began)
+	}
+	return err
+}
 
 // confirmInterval is how often this node has its state confirmed also without readers, so that it knows how old it is
 // when the leader is lost.

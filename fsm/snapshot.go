@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -105,6 +106,7 @@ func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
 // Persist streams the snapshot to a sink. Before a sink of [Snapshots] is closed the file is known to be as far as
 // Raft takes the snapshot to be.
 func (n *snapshot) Persist(sink raft.SnapshotSink) error {
+	began := time.Now()
 	var err error
 	if _, ok := sink.(FromStore); !ok {
 		_, err = io.Copy(sink, n.Snapshot)
@@ -115,7 +117,11 @@ func (n *snapshot) Persist(sink raft.SnapshotSink) error {
 	if err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
-	return sink.Close()
+	err = sink.Close()
+	if n.store.saved != nil && err == nil {
+		n.store.saved(time.Since(began))
+	}
+	return err
 }
 
 // pass notes, and has on disk, that the store was given all entries up to a snapshot of its own.

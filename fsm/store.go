@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"coffer/rows"
 )
@@ -16,6 +17,7 @@ type Store struct {
 	rows      *rows.Store
 	log       *slog.Logger
 	skip      map[uint64]uint64
+	saved     func(time.Duration) // may be nil
 	halted    atomic.Pointer[haltedError]
 	proposals *proposals            // as of the state, nil until it is needed; Raft applies and restores one at a time
 	ended     atomic.Pointer[error] // why entries are no longer taken: what came after one that was not would be wrong
@@ -38,16 +40,19 @@ type Options struct {
 	// Skip are entries of the log that are not applied, by index: each with its checksum ([EntrySum]), so that no other
 	// entry is skipped. All nodes of a region have to skip the same.
 	Skip map[uint64]uint64
+	// Flushed is called after each write to the file, and Saved after each snapshot for Raft, with how long it took.
+	// They may be nil.
+	Flushed, Saved func(time.Duration)
 	// Fault is the failing disk of a test ([rows.Options]); nil elsewhere.
 	Fault func() error
 }
 
 // Open opens or creates the store in directory dir.
 func Open(dir string, o Options) (_ *Store, err error) {
-	s := &Store{log: o.Log, skip: o.Skip}
+	s := &Store{log: o.Log, skip: o.Skip, saved: o.Saved}
 	s.rows, err = rows.Open(rows.Options{
 		Path: filepath.Join(dir, File), Tables: allTables, Log: o.Log, OnDamage: o.OnDamage, OnFatal: o.OnFatal,
-		Fault: o.Fault,
+		Fault: o.Fault, Flushed: o.Flushed,
 		Changed: func(c rows.Changes) {
 			if o.OnOutbox != nil {
 				o.OnOutbox(outboxKeys(c))
@@ -93,6 +98,9 @@ func (s *Store) Flush() error { return s.rows.Flush() }
 
 // Scrub verifies everything that is stored, and returns the number of rows ([rows.Store.Scrub]).
 func (s *Store) Scrub(ctx context.Context) (rows int, err error) { return s.rows.Scrub(ctx) }
+
+// Backlog returns the size in bytes of what is applied and not in the file yet, and since when; zero if nothing is.
+func (s *Store) Backlog() (bytes int, since time.Time) { return s.rows.Backlog() }
 
 // FreeBytes is the size of the file's pages that hold nothing.
 func (s *Store) FreeBytes() int64 { return s.rows.FreeBytes() }

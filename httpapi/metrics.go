@@ -38,11 +38,20 @@ func newMetrics(s *Server, r prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 	}
 	r.MustRegister(m.requests, m.seconds, m.refused)
+	for _, reason := range []string{tooManyConnections, tooManyBytes, tooManyRequests} {
+		m.refused.WithLabelValues(reason) // so that it is there before the first one
+	}
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
 	gauge("coffer_client_connections", "Open connections of the client port.",
 		func() float64 { return float64(s.connections.inUse()) })
+	for kind, g := range map[string]*gate{"read": s.reads, "write": s.writes} {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "coffer_requests_in_flight", Help: "Requests that are being carried out.",
+			ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(g.inUse()) }))
+	}
 	gauge("coffer_client_bytes", "Bodies and answers of the client port in memory.",
 		func() float64 { return float64(s.bytes.inUse()) })
 	return m

@@ -33,6 +33,8 @@ import (
 type Options struct {
 	Log *slog.Logger
 	Now func() time.Time
+	// Version of the program, for metrics.
+	Version string
 	// Die ends the process at once: its data is damaged ([damage.Err]), or its disk does not take writes as it should.
 	Die func(error)
 }
@@ -51,6 +53,7 @@ type Node struct {
 	keys        *kmsservice.Service
 	replication *replication.Agent
 	server      *httpapi.Server
+	clientCert  *pki.Reloading // of the client port; nil where it speaks no TLS
 	listener    net.Listener
 	stopping    chan struct{}
 	leaving     chan error // why it has to leave service
@@ -102,8 +105,10 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	timings := newTimings(registry)
 	n.store, err = fsm.Open(c.Data, fsm.Options{
 		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice, Skip: skip,
+		Flushed: by(timings.flush), Saved: by(timings.snapshot),
 	})
 	if err != nil {
 		return nil, n.mark(err)
@@ -142,6 +147,9 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		},
 		RootKeyID: n.rootKeyID, Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
 		OnRemoved: n.wasRemoved, OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
+		Observe: cluster.Observe{
+			LogWritten: by(timings.logWrite), Committed: by(timings.commit), ReadBarrier: by(timings.barrier),
+		},
 	})
 	if err != nil {
 		return nil, n.mark(err)
@@ -320,11 +328,11 @@ func (n *Node) clientTLS() (*tls.Config, error) {
 	if n.config.TLSCert == "" {
 		return nil, nil
 	}
-	cert := &pki.Reloading{CertFile: n.config.TLSCert, KeyFile: n.config.TLSKey, Log: n.log}
-	if _, err := cert.Get(); err != nil {
+	n.clientCert = &pki.Reloading{CertFile: n.config.TLSCert, KeyFile: n.config.TLSKey, Log: n.log}
+	if _, err := n.clientCert.Get(); err != nil {
 		return nil, fmt.Errorf("the client port's certificate: %w", err)
 	}
-	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Get() }
+	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.clientCert.Get() }
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 }
 

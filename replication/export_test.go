@@ -5,6 +5,9 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"coffer/fsm"
 )
@@ -108,3 +111,21 @@ func answer[In, Out any](ctx context.Context, source string, question []byte,
 func Encode(v any) ([]byte, error)    { return encoding.Marshal(v) }
 func Decode(b []byte, into any) error { return decoding.Unmarshal(b, into) }
 func IsSend(path string) bool         { return path == sendPath }
+
+// Metrics are the names of the agent's metrics.
+func (a *Agent) Metrics() (names []string) {
+	m := a.metrics
+	found := make(chan *prometheus.Desc)
+	go func() {
+		defer close(found)
+		for _, c := range []prometheus.Collector{m.deliveries, m.failures, m.repairs, m.orphans, m.lastSuccess, m} {
+			c.Describe(found)
+		}
+	}()
+	for d := range found {
+		_, name, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ = strings.Cut(name, `"`)
+		names = append(names, name)
+	}
+	return names
+}

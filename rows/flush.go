@@ -61,6 +61,7 @@ func (s *Store) Flush() error {
 	if rows == nil {
 		return nil
 	}
+	began := time.Now()
 	err := f.guard(func() error {
 		if s.options.Fault != nil {
 			if err := s.options.Fault(); err != nil {
@@ -74,6 +75,9 @@ func (s *Store) Flush() error {
 		s.stuck.Store(nil)
 		s.durable.Store(&to)
 		s.thaw()
+		if s.options.Flushed != nil {
+			s.options.Flushed(time.Since(began))
+		}
 		return nil
 	case errors.Is(err, damage.Err):
 		s.fail(err)
@@ -85,6 +89,17 @@ func (s *Store) Flush() error {
 		s.die(err)
 	}
 	return err
+}
+
+// Backlog returns the size in bytes of what is in memory and not in the file yet, and since when; zero if nothing is.
+func (s *Store) Backlog() (bytes int, since time.Time) {
+	p := s.now.Load()
+	for _, l := range p.layers {
+		if !l.empty() {
+			since = l.since // the last one is the oldest
+		}
+	}
+	return p.unflushed(), since
 }
 
 // freeze hands what is in memory to a flush: batches go to a new layer from now on. What an earlier flush could not

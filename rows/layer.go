@@ -1,6 +1,10 @@
 package rows
 
-import "github.com/tidwall/btree"
+import (
+	"time"
+
+	"github.com/tidwall/btree"
+)
 
 // tree holds a layer's rows of one table by key; a nil row is one that was removed.
 type tree = btree.Map[string, []byte]
@@ -11,15 +15,16 @@ const degree = 16
 // layer holds rows that are applied and may not be in the file yet. It is immutable once it can be seen by others:
 // whoever changes it changes a copy, which shares the nodes of its trees until they differ.
 type layer struct {
-	trees []*tree // by table number; nil where there is nothing
-	own   uint64  // bit n: the tree of table n was copied for this layer and may be changed
-	bytes int     // of keys and rows
+	trees []*tree   // by table number; nil where there is nothing
+	own   uint64    // bit n: the tree of table n was copied for this layer and may be changed
+	bytes int       // of keys and rows
+	since time.Time // when its first row came
 }
 
 func newLayer(tables int) *layer { return &layer{trees: make([]*tree, tables)} }
 
 func (l *layer) copy() *layer {
-	c := &layer{trees: make([]*tree, len(l.trees)), bytes: l.bytes}
+	c := &layer{trees: make([]*tree, len(l.trees)), bytes: l.bytes, since: l.since}
 	copy(c.trees, l.trees)
 	l.own = 0 // what they share now belongs to neither
 	return c
@@ -36,6 +41,9 @@ func (l *layer) get(table byte, key string) (row []byte, here bool) {
 
 // set changes the layer: only before others see it.
 func (l *layer) set(in *Table, key string, row []byte) {
+	if l.empty() {
+		l.since = time.Now()
+	}
 	table := in.Num
 	t := l.trees[table]
 	switch {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"coffer/damage"
 )
@@ -54,6 +55,8 @@ type Options struct {
 	// Changed is called after a batch, as soon as what it changed can be read, and after a restore. It must not block. It
 	// may be nil.
 	Changed func(Changes)
+	// Flushed is called after each write to the file with how long it took. It must not block. It may be nil.
+	Flushed func(time.Duration)
 	// Fault is asked before each write to the file, and what it returns is the write's error: the failing disk of a
 	// test. It is nil elsewhere.
 	Fault func() error

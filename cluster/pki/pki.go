@@ -244,6 +244,9 @@ func Load(caFile, certFile, keyFile string) (*Credentials, error) {
 	return c, err
 }
 
+// Expires is when the certificate that is in use ends.
+func (c *Credentials) Expires() (time.Time, error) { return c.cert.Expires() }
+
 // LogTo makes c tell of its certificate being replaced.
 func (c *Credentials) LogTo(log *slog.Logger) { c.cert.Log = log }
 

@@ -53,6 +53,15 @@ func (r *Reloading) Get() (*tls.Certificate, error) {
 	return r.cert, nil
 }
 
+// Expires is when the certificate ends. It fails as [Reloading.Get] does.
+func (r *Reloading) Expires() (time.Time, error) {
+	cert, err := r.Get()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return cert.Leaf.NotAfter, nil
+}
+
 func (r *Reloading) tell(level slog.Level, message string, args ...any) {
 	if r.Log != nil {
 		r.Log.Log(context.Background(), level, message, args...)

@@ -24,6 +24,8 @@ type Options struct {
 	// OnHung is called once, in a goroutine of its own, when a write has been under way for HungAfter. Raft waits inside
 	// that write and can't step down, so the process must go out of the others' way and end.
 	OnHung func(error)
+	// Written is called after each write with how long it took, its sync included. It must not block. It may be nil.
+	Written func(time.Duration)
 	// HungAfter is how long a write may take; [DefaultHungAfter] if 0.
 	HungAfter time.Duration
 }
@@ -62,7 +64,11 @@ func (g *guard) write(retry bool, do func() error) error {
 		}
 	})
 	defer watch.Stop()
+	began := time.Now()
 	err := guarded(do)
+	if err == nil && g.Written != nil {
+		g.Written(time.Since(began))
+	}
 	switch {
 	case err == nil, retry && damage.FullBeforeSync(err):
 	case errors.Is(err, damage.Err):

@@ -115,7 +115,7 @@ func runServer(ctx context.Context, o serverOptions) error {
 			cancel()
 		}()
 	}
-	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Die: func(err error) { die(log, err) }})
+	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Version: version, Die: func(err error) { die(log, err) }})
 	if err != nil {
 		return err
 	}
