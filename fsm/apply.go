@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -142,84 +141,4 @@ func (w *writeTx) carryOut(command []byte) (Outcome, error) {
 	}
 	w.remember(id, sum, out)
 	return out, nil
-}
-
-// writeTx is the transaction of a batch: what commands are applied in.
-type writeTx struct {
-	Tx
-	Writer *rows.Writer
-	index  uint64 // of the entry being applied
-	term   uint64 // of it
-	placed uint64 // values added by it
-
-	proposals  *proposals
-	carriedOut []byte // by the entry: its row of tableProposals
-
-	request []byte // id of the command that is being applied
-	// What it did to the versions of its secret.
-	added   []string
-	removed bool
-}
-
-// atomically calls do: when it fails, nothing of what it wrote stays.
-func (w *writeTx) atomically(do func() error) error {
-	placed := w.placed
-	err := w.Writer.Atomically(do)
-	if err != nil {
-		w.placed = placed
-	}
-	return err
-}
-
-func (w *writeTx) put(t table, key []byte, row rows.Row) { w.Writer.Put(t, key, row) }
-
-// add is put for a key that has no row.
-func (w *writeTx) add(t table, key []byte, row rows.Row) { w.Writer.Add(t, key, row) }
-
-func (w *writeTx) remove(t table, key []byte) { w.Writer.Remove(t, key) }
-
-// discard removes a row if it is there.
-func (w *writeTx) discard(t table, key []byte) { w.Writer.Discard(t, key) }
-
-// place is where the next value of the batch goes: after all values of earlier entries.
-func (w *writeTx) place() uint64 {
-	w.placed++
-	return w.index<<placeBits | w.placed
-}
-
-// placeBits bounds the values of one entry: more than its commands can add.
-const placeBits = 16
-
-// checkpoints are the digests of the last few Checkpoint commands, kept outside the digest.
-var checkpointsKey = []byte("checkpoints")
-
-const keptCheckpoints = 8
-
-// CheckpointDigest is the digest of a node's state at a Checkpoint's entry.
-type CheckpointDigest struct {
-	Index  uint64 `cbor:"1,keyasint" json:"index"`
-	Digest uint64 `cbor:"2,keyasint" json:"digest"`
-}
-
-func (c *Checkpoint) apply(w *writeTx) (Outcome, error) {
-	kept := append(w.Checkpoints(), CheckpointDigest{w.index, w.Writer.Position().Digest})
-	if len(kept) > keptCheckpoints {
-		kept = kept[1:]
-	}
-	w.put(tableCheckpoints, checkpointsKey, encode(kept))
-	return Outcome{}, nil
-}
-
-// Checkpoints lists the last few checkpoints, oldest first.
-func (t *Tx) Checkpoints() []CheckpointDigest {
-	var kept []CheckpointDigest
-	t.get(tableCheckpoints, checkpointsKey, &kept)
-	return kept
-}
-
-// skip leaves in the state that the entry was skipped, so that a node that did not skip it is told from those that did.
-func (w *writeTx) skip(index, sum uint64) error {
-	key := binary.BigEndian.AppendUint64(nil, index)
-	w.Writer.Add(tableSkipped, key, rows.NewRow(binary.BigEndian.AppendUint64(nil, sum)))
-	return fmt.Errorf("log entry %d was skipped, as this node was told to", index)
 }

@@ -1,12 +1,14 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
 
 	"coffer/damage"
+	"coffer/rows"
 )
 
 // ErrHalted says that this node has stopped applying at an entry of the log that it can't apply.
@@ -59,4 +61,11 @@ func (s *Store) Halted() error {
 		return e
 	}
 	return nil
+}
+
+// skip leaves in the state that the entry was skipped, so that a node that did not skip it is told from those that did.
+func (w *writeTx) skip(index, sum uint64) error {
+	key := binary.BigEndian.AppendUint64(nil, index)
+	w.Writer.Add(tableSkipped, key, rows.NewRow(binary.BigEndian.AppendUint64(nil, sum)))
+	return fmt.Errorf("log entry %d was skipped, as this node was told to", index)
 }

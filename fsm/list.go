@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/binary"
 	"iter"
 	"slices"
 
@@ -160,12 +159,4 @@ func walkSorted(l List, few []*secret.Secret, visit func(*secret.Secret) bool) [
 		}
 	}
 	return nil
-}
-
-// OldestDeletion is the earliest end of a recovery window, false when no secret is scheduled for deletion.
-func (t *Tx) OldestDeletion() (at int64, ok bool) {
-	for k := range t.Ascend(tableByDeletion, nil) {
-		return int64(binary.BigEndian.Uint64(k)), true
-	}
-	return 0, false
 }

@@ -6,43 +6,8 @@ import (
 	"coffer/secret"
 )
 
-// The outbox is an index of what other regions have not acknowledged: per region, the secrets whose state is ahead of
-// their link's acknowledged revision, and notices about links. It is bounded by the number of links, not by that of
-// changes, and is in the state like everything else: no leader's end loses it.
-//
-// Keys begin with the region and the kind of what is sent, so that other things than secrets can travel the same way.
-const (
-	outboxNotice byte = 'n'
-	outboxState  byte = 's'
-)
-
-// NoticeKind is what a notice tells.
-type NoticeKind byte
-
-// The notices.
-const (
-	LinkRemoved NoticeKind = 1 // from the primary's region: the link has ended, its replica is to be deleted
-	LinkEnded   NoticeKind = 2 // from the replica's region: the replica was promoted, or follows another primary
-	LinkMoved   NoticeKind = 3 // from the primary's region: the replica's primary is Primary from now on, by NewLink
-)
-
-// Notice tells another region something about a link. It is sent until it has arrived.
-type Notice struct {
-	Kind    NoticeKind `cbor:"1,keyasint"`
-	Link    string     `cbor:"2,keyasint"`
-	Ref     Ref        `cbor:"3,keyasint"`
-	Primary string     `cbor:"4,keyasint,omitempty"`
-	NewLink string     `cbor:"5,keyasint,omitempty"`
-	Since   int64      `cbor:"6,keyasint"`
-	Request []byte     `cbor:"7,keyasint,omitempty"`
-}
-
 func lagKey(region string, s *secret.Secret) []byte {
 	return append(append([]byte(region), 0, outboxState), secretKey(s.Account, s.Name)...)
-}
-
-func noticeKey(region, link string) []byte {
-	return append(append([]byte(region), 0, outboxNotice), link...)
 }
 
 // changed makes the links of s lag after a change that the command made. The caller stores s.
@@ -94,10 +59,6 @@ func (w *writeTx) acknowledge(s *secret.Secret, region string, revision uint64, 
 		l.Full = 0
 	}
 	w.put(tableOutbox, key, encode(&l))
-}
-
-func (w *writeTx) notify(region string, n *Notice) {
-	w.put(tableOutbox, noticeKey(region, n.Link), encode(n))
 }
 
 // OutboxEntry is something that a region has not acknowledged: a secret's state or a notice.

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"slices"
 )
 
@@ -33,20 +32,6 @@ type Report struct {
 	Oldest  int64 `cbor:"3,keyasint,omitempty" json:"oldest"`  // of the changes that were not acknowledged
 }
 
-// ReplicationKey is a key pair that other regions seal to.
-type ReplicationKey struct {
-	ID      string `cbor:"1,keyasint"`
-	Public  []byte `cbor:"2,keyasint"`
-	Wrapped []byte `cbor:"3,keyasint"` // the private half under the root key
-	Created int64  `cbor:"4,keyasint"`
-}
-
-// Binding is the additional data that the private half is wrapped with.
-func (k *ReplicationKey) Binding() []byte { return []byte("coffer replication key v1:" + k.ID) }
-
-// keptReplicationKeys is how many key pairs are kept: what was sealed to one of them can be opened.
-const keptReplicationKeys = 8
-
 type (
 	// SetPeer records what a region says of itself, and whether it can be reached. A new epoch has everything sent again.
 	SetPeer struct {
@@ -67,12 +52,6 @@ type (
 	ReportPeer struct {
 		Region string `cbor:"1,keyasint"`
 		Report Report `cbor:"2,keyasint"`
-	}
-	// AddReplicationKey makes a key pair the one that other regions shall seal to.
-	AddReplicationKey struct {
-		Key   ReplicationKey `cbor:"1,keyasint"`
-		Root  string         `cbor:"2,keyasint"`           // root key that Key is wrapped under
-		After string         `cbor:"3,keyasint,omitempty"` // id of the current one; another one is a conflict
 	}
 )
 
@@ -124,46 +103,4 @@ func (c *ReportPeer) apply(w *writeTx) (Outcome, error) {
 	p.Report = c.Report
 	w.putPeer(p)
 	return Outcome{}, nil
-}
-
-var replicationKeysKey = []byte("replication-keys")
-
-// ReplicationKeys are the region's key pairs, the current one first.
-func (t *Tx) ReplicationKeys() []ReplicationKey {
-	var keys []ReplicationKey
-	t.get(tableCluster, replicationKeysKey, &keys)
-	return keys
-}
-
-func (c *AddReplicationKey) apply(w *writeTx) (Outcome, error) {
-	if err := w.under(c.Root); err != nil {
-		return Outcome{}, err
-	}
-	keys := w.ReplicationKeys()
-	current := ""
-	if len(keys) > 0 {
-		current = keys[0].ID
-	}
-	if current != c.After {
-		return Outcome{}, nil // done, or another node was faster
-	}
-	keys = append([]ReplicationKey{c.Key}, keys...)
-	w.put(tableCluster, replicationKeysKey, encode(keys[:min(len(keys), keptReplicationKeys)]))
-	return Outcome{}, nil
-}
-
-// rewrapReplicationKeys puts the key pairs under another root key; false if one is not among rewrapped.
-func (w *writeTx) rewrapReplicationKeys(rewrapped map[string][]byte) bool {
-	keys := w.ReplicationKeys()
-	for i := range keys {
-		anew, found := rewrapped[string(keys[i].Wrapped)]
-		if !found {
-			return false
-		}
-		keys[i].Wrapped = bytes.Clone(anew)
-	}
-	if keys != nil {
-		w.put(tableCluster, replicationKeysKey, encode(keys))
-	}
-	return true
 }
