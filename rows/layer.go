@@ -9,7 +9,7 @@ import (
 // tree holds a layer's rows of one table by key; a nil row is one that was removed.
 type tree = btree.Map[string, []byte]
 
-// degree of the trees: small nodes, since each batch copies those that it changes (docs/decisions/012-rows.md).
+// degree of the trees: small nodes, since each batch copies those that it changes (docs/decisions/015-rows.md).
 const degree = 16
 
 // layer holds rows that are applied and may not be in the file yet. It is immutable once it can be seen by others:
