@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/kms"
+import (
+	"coffer/kms"
+
+	"coffer/refusal"
+)
 
 // SetAlias makes an alias, or points one that exists to another key.
 type SetAlias struct {
@@ -19,25 +23,25 @@ type DeleteAlias struct {
 func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 	target := w.Key(c.Ref.Account, c.Ref.ID)
 	if target == nil {
-		return Outcome{}, kms.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	cluster, _ := w.Cluster()
 	arn := kms.AliasARN(cluster.Region, c.Ref.Account, c.Name)
 	old := w.Alias(c.Ref.Account, c.Name)
 	switch {
 	case target.DeletionAt != 0:
-		return Outcome{}, kms.Errorf(kms.KindInvalidState, "%s is pending deletion.", target.ARN(cluster.Region))
+		return Outcome{}, refusal.Errorf(kms.KindInvalidState, "%s is pending deletion.", target.ARN(cluster.Region))
 	case target.Managed:
-		return Outcome{}, kms.Errorf(kms.KindAccessDenied, "%s is managed by the service: it takes no other alias.", target.ARN(cluster.Region))
+		return Outcome{}, refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it takes no other alias.", target.ARN(cluster.Region))
 	case c.New && old != nil:
-		return Outcome{}, kms.Errorf(kms.KindExists, "An alias with the name %s already exists", arn)
+		return Outcome{}, refusal.Errorf(kms.KindExists, "An alias with the name %s already exists", arn)
 	case !c.New && old == nil:
-		return Outcome{}, kms.Errorf(kms.KindNotFound, "Alias %s is not found.", arn)
+		return Outcome{}, refusal.Errorf(kms.KindNotFound, "Alias %s is not found.", arn)
 	}
 	alias := kms.Alias{Name: c.Name, KeyID: c.Ref.ID, Created: c.At, Updated: c.At}
 	if old != nil {
 		if from := w.Key(c.Ref.Account, old.KeyID); from != nil && from.Spec.Usage() != target.Spec.Usage() {
-			return Outcome{}, kms.Errorf(kms.KindInvalidState, "The alias %s can't move to a key with another key usage.", arn)
+			return Outcome{}, refusal.Errorf(kms.KindInvalidState, "The alias %s can't move to a key with another key usage.", arn)
 		}
 		alias.Created = old.Created
 	}
@@ -47,7 +51,7 @@ func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 
 func (c *DeleteAlias) apply(w *writeTx) (Outcome, error) {
 	if w.Alias(c.Account, c.Name) == nil {
-		return Outcome{}, kms.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	w.remove(tableAliases, secretKey(c.Account, c.Name))
 	return Outcome{}, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/raft"
 
+	"coffer/refusal"
 	"coffer/rows"
 )
 
@@ -130,11 +131,11 @@ func (w *writeTx) carryOut(command []byte) (Outcome, error) {
 		return Outcome{Unknown: why}, nil
 	}
 	if need := FormatOf(c); need > FirstFormat && need > w.Format() {
-		return Outcome{Refused: refusal(ErrFormat(need, w.Format()))}, nil
+		return Outcome{Refused: refusal.Of(ErrFormat(need, w.Format()))}, nil
 	}
 	w.request, w.added, w.removed = e.ID, nil, false
 	out, err := c.apply(w)
-	if refused := refusal(err); refused != nil {
+	if refused := refusal.Of(err); refused != nil {
 		return Outcome{Refused: refused}, nil
 	} else if err != nil {
 		return Outcome{}, err

@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/secret"
+import (
+	"coffer/secret"
+
+	"coffer/refusal"
+)
 
 // Ref names a secret whose ARN the proposer has seen. A secret deleted and created anew under the name is another one.
 type Ref struct {
@@ -15,7 +19,7 @@ func refOf(s *secret.Secret) Ref { return Ref{s.Account, s.Name, s.Suffix} }
 func (w *writeTx) alter(ref Ref, do func(*secret.Secret) error) (*secret.Secret, error) {
 	s := w.ByName(ref.Account, ref.Name)
 	if s == nil || s.Suffix != ref.Suffix {
-		return nil, secret.ErrConflict
+		return nil, refusal.ErrConflict
 	}
 	old := *s
 	if err := do(s); err != nil {

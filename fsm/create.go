@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/secret"
+import (
+	"coffer/secret"
+
+	"coffer/refusal"
+)
 
 // CreateSecret makes a secret, with its first version if Version is there.
 type CreateSecret struct {
@@ -20,7 +24,7 @@ func (c *CreateSecret) apply(w *writeTx) (Outcome, error) {
 		case old.Deleted != 0:
 			return Outcome{}, secret.ErrNameScheduled
 		case c.Version != nil && w.Version(old, c.Version.ID) != nil:
-			return Outcome{}, secret.ErrConflict // perhaps the same request, made again: compare the values
+			return Outcome{}, refusal.ErrConflict // perhaps the same request, made again: compare the values
 		}
 		return Outcome{}, secret.ErrExists(c.Ref.Name)
 	}

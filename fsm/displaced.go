@@ -3,6 +3,7 @@ package fsm
 import (
 	"slices"
 
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -64,7 +65,7 @@ func (t *Tx) AllDisplaced(account string) []*secret.Secret {
 func (c *RestoreDisplaced) apply(w *writeTx) (Outcome, error) {
 	aside := w.Displaced(c.Account, c.ID)
 	if aside == nil {
-		return Outcome{}, secret.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", c.ID)
+		return Outcome{}, refusal.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", c.ID)
 	}
 	back := *aside
 	back.Name, back.Displaced, back.Deleted = aside.Displaced.Name, nil, 0

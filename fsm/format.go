@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -60,7 +61,7 @@ func (c *RaiseFormat) apply(w *writeTx) (Outcome, error) {
 			ErrUnknownCommand, c.To, newestFormat)
 	}
 	if w.term != c.Term {
-		return Outcome{}, secret.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	cluster, _ := w.Cluster()
 	if c.To > cluster.Format { // formats between are gone through at once: this build reads all of them
@@ -72,7 +73,7 @@ func (c *RaiseFormat) apply(w *writeTx) (Outcome, error) {
 
 // ErrFormat refuses what needs a later format than the state has.
 func ErrFormat(need, has uint64) error {
-	return secret.Errorf(secret.KindInvalidRequest, "This needs the format %d and the region's state has format %d: when every node runs a version of "+
+	return refusal.Errorf(secret.KindInvalidRequest, "This needs the format %d and the region's state has format %d: when every node runs a version of "+
 		"Coffer that reads it, raise it with `coffer cluster raise-format`.", need, has)
 }
 

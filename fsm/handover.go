@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"coffer/refusal"
 	"coffer/secret"
 	"slices"
 )
@@ -28,7 +29,7 @@ func (c *HandOver) apply(w *writeTx) (Outcome, error) {
 		}
 		to := w.Link(c.To, s)
 		if to.Acked == 0 || to.Failed != "" {
-			return secret.Errorf(secret.KindInvalidRequest, "The replica in the region %s is not in sync.", c.To)
+			return refusal.Errorf(secret.KindInvalidRequest, "The replica in the region %s is not in sync.", c.To)
 		}
 		here := w.here().Region
 		regions := []string{here}
@@ -42,7 +43,7 @@ func (c *HandOver) apply(w *writeTx) (Outcome, error) {
 			links[l.Region] = l
 		}
 		if len(links) != len(regions) || slices.ContainsFunc(regions, func(r string) bool { return links[r].ID == "" }) {
-			return secret.ErrConflict
+			return refusal.ErrConflict
 		}
 		for _, region := range regions[1:] {
 			l := w.Link(region, s)

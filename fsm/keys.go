@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"coffer/kms"
-	"coffer/secret"
+	"coffer/refusal"
 )
 
 // KeyRef names a KMS key.
@@ -75,7 +75,7 @@ type (
 func (w *writeTx) changeKey(ref KeyRef, at int64, do func(kms.Change) error) (Outcome, error) {
 	k := w.Key(ref.Account, ref.ID)
 	if k == nil {
-		return Outcome{}, kms.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	changed := *k
 	if err := do(w.changeOf(&changed, at)); err != nil {
@@ -97,7 +97,7 @@ func (w *writeTx) putKey(k *kms.Key) {
 // under refuses what was wrapped under another root key than the cluster's.
 func (w *writeTx) under(root string) error {
 	if cluster, _ := w.Cluster(); cluster.RootKeyID != root {
-		return kms.ErrConflict
+		return refusal.ErrConflict
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (w *writeTx) under(root string) error {
 func (w *writeTx) usable(account, id string, at int64) error {
 	k := w.Key(account, id)
 	if k == nil || (kms.Change{Key: k, At: at}).Usable() != nil {
-		return secret.ErrConflict
+		return refusal.ErrConflict
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (c *CreateKey) apply(w *writeTx) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if old := w.Key(c.Key.Account, c.Key.ID); old != nil {
-		return Outcome{}, kms.ErrConflict // another id is drawn
+		return Outcome{}, refusal.ErrConflict // another id is drawn
 	}
 	w.putKey(&c.Key)
 	return Outcome{}, nil

@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/kms"
+import (
+	"coffer/kms"
+
+	"coffer/refusal"
+)
 
 // RotateKey makes Material, drawn for Generation, a key's current one.
 type RotateKey struct {
@@ -47,7 +51,7 @@ func (c *RotateKey) apply(w *writeTx) (Outcome, error) {
 	}
 	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		if len(k.Key.Materials) != c.Generation {
-			return kms.ErrConflict
+			return refusal.ErrConflict
 		}
 		return k.Rotate(c.Material, c.Automatic)
 	})
@@ -63,7 +67,7 @@ func (c *ImportMaterial) apply(w *writeTx) (Outcome, error) {
 	}
 	return w.changeKey(c.Ref, c.At, func(k kms.Change) error {
 		if k.Key.ImportGeneration(c.Material.ID) != c.Generation {
-			return kms.ErrConflict
+			return refusal.ErrConflict
 		}
 		return k.Import(c.Material, c.Import)
 	})

@@ -15,6 +15,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/rows"
 	"coffer/secret"
 )
@@ -162,7 +163,7 @@ func TestRepeatedIsCarriedOutOnce(t *testing.T) {
 func TestOneIDOneCommand(t *testing.T) {
 	p := newProposed(t)
 	early := p.make("id", tag("a", "early"))
-	if err := p.entry(early)[0].Err(); !errors.Is(err, secret.ErrConflict) {
+	if err := p.entry(early)[0].Err(); !errors.Is(err, refusal.ErrConflict) {
 		t.Fatal(err)
 	}
 	p.do("create", &fsm.CreateSecret{Ref: refTo("a"), At: 1})

@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/kms"
+import (
+	"coffer/kms"
+
+	"coffer/refusal"
+)
 
 // RotateRootKey puts all KMS keys under another root key, in one step. Material that is not among Materials, since
 // it is newer, is a conflict.
@@ -24,7 +28,7 @@ func (c *RotateRootKey) apply(w *writeTx) (Outcome, error) {
 		return Outcome{}, nil // done
 	case c.From:
 	default:
-		return Outcome{}, kms.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	rewrapped := make(map[string][]byte, len(c.Materials))
 	for _, m := range c.Materials {
@@ -44,7 +48,7 @@ func (c *RotateRootKey) apply(w *writeTx) (Outcome, error) {
 		return !missing
 	})
 	if missing || !w.rewrapReplicationKeys(rewrapped) {
-		return Outcome{}, kms.ErrConflict
+		return Outcome{}, refusal.ErrConflict
 	}
 	for _, k := range keys {
 		w.putKey(k)

@@ -1,18 +1,22 @@
 package fsm
 
-import "coffer/secret"
+import (
+	"coffer/secret"
+
+	"coffer/refusal"
+)
 
 // LinkAnswer is a replica region's answer to a state.
 type LinkAnswer struct {
-	Ref         Ref         `cbor:"1,keyasint"`
-	Link        string      `cbor:"2,keyasint"`
-	Revision    uint64      `cbor:"3,keyasint,omitempty"` // that the replica has; 0 if it refused
-	ReadAt      int64       `cbor:"4,keyasint,omitempty"` // when the state was read here
-	KeyID       string      `cbor:"5,keyasint,omitempty"` // the replica's KMS key
-	AccessedDay int64       `cbor:"6,keyasint,omitempty"`
-	TookOver    bool        `cbor:"9,keyasint,omitempty"` // the replica is the primary now
-	Refused     secret.Kind `cbor:"7,keyasint,omitempty"`
-	Why         string      `cbor:"8,keyasint,omitempty"`
+	Ref         Ref          `cbor:"1,keyasint"`
+	Link        string       `cbor:"2,keyasint"`
+	Revision    uint64       `cbor:"3,keyasint,omitempty"` // that the replica has; 0 if it refused
+	ReadAt      int64        `cbor:"4,keyasint,omitempty"` // when the state was read here
+	KeyID       string       `cbor:"5,keyasint,omitempty"` // the replica's KMS key
+	AccessedDay int64        `cbor:"6,keyasint,omitempty"`
+	TookOver    bool         `cbor:"9,keyasint,omitempty"` // the replica is the primary now
+	Refused     refusal.Kind `cbor:"7,keyasint,omitempty"`
+	Why         string       `cbor:"8,keyasint,omitempty"`
 }
 
 // Settle records what another region answered.

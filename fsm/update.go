@@ -1,6 +1,10 @@
 package fsm
 
-import "coffer/secret"
+import (
+	"coffer/secret"
+
+	"coffer/refusal"
+)
 
 // UpdateSecret changes the description and the KMS key, and adds a current version, where they are there.
 type UpdateSecret struct {
@@ -66,14 +70,14 @@ func (c *UpdateSecret) rekeyReplica(w *writeTx) error {
 // moveToKey puts s under another KMS key, with the versions whose data keys were wrapped anew for it.
 func (w *writeTx) moveToKey(s *secret.Secret, to *NewKey, at int64) error {
 	if s.Revision != to.Revision {
-		return secret.ErrConflict
+		return refusal.ErrConflict
 	}
 	for _, r := range to.Rewraps {
 		if err := w.usable(s.Account, r.KeyID, at); err != nil {
 			return err
 		}
 		if !w.rewrap(s, r) {
-			return secret.ErrConflict
+			return refusal.ErrConflict
 		}
 	}
 	s.KeyID = to.KeyID

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -37,7 +38,7 @@ func (c *PutVersion) apply(w *writeTx) (Outcome, error) {
 func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, at int64) error {
 	key := versionKey(s.Account, s.Name, v.ID)
 	if w.Has(tableVersions, key) {
-		return secret.ErrConflict
+		return refusal.ErrConflict
 	}
 	if err := w.usable(s.Account, v.KeyID, at); err != nil {
 		return err

@@ -67,7 +67,7 @@ type Claim struct {
 
 // Examine checks all of r's signature, in header or presigned form, that needs no body: the form, the scope, the time
 // against now, which headers are signed, and that there is such an access key. Who knows no access key's id is refused
-// before a byte is kept for him. It fails with an *Error.
+// before a byte is kept for him. It fails with an *refusal.Error.
 func (v *Verifier) Examine(r *Request, now time.Time) (*Claim, error) {
 	sig, err := parse(r)
 	if err != nil {
@@ -93,7 +93,7 @@ func (v *Verifier) Examine(r *Request, now time.Time) (*Claim, error) {
 	return &Claim{verifier: v, request: r, signature: sig, key: key}, nil
 }
 
-// Prove authenticates the request by its signature over everything, body included. It fails with an *Error.
+// Prove authenticates the request by its signature over everything, body included. It fails with an *refusal.Error.
 func (c *Claim) Prove(body []byte) (Principal, error) {
 	want, err := c.verifier.sign(c.request, body, c.signature, c.key)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"coffer/iam"
+	"coffer/refusal"
 )
 
 var (
@@ -228,7 +229,7 @@ func TestWhatNeedsNoBodyIsCheckedWithoutIt(t *testing.T) {
 	for what, test := range map[string]struct {
 		change func(*message)
 		at     time.Time
-		kind   iam.Kind
+		kind   refusal.Kind
 	}{
 		"junk":          {func(m *message) { m.Header.Set("Authorization", "junk") }, now, iam.KindIncompleteSignature},
 		"nothing":       {func(m *message) { m.Header.Del("Authorization") }, now, iam.KindMissingToken},
@@ -243,7 +244,7 @@ func TestWhatNeedsNoBodyIsCheckedWithoutIt(t *testing.T) {
 		m := received(t, sign(t, body, false), body)
 		test.change(m)
 		_, err := newVerifier().Examine(&m.Request, test.at)
-		var refused *iam.Error
+		var refused *refusal.Error
 		if !errors.As(err, &refused) || refused.Kind != test.kind {
 			t.Errorf("%s: %v, wanted %s", what, err, test.kind)
 		}

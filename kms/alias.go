@@ -3,6 +3,8 @@ package kms
 import (
 	"regexp"
 	"strings"
+
+	"coffer/refusal"
 )
 
 // Alias is another name of a key. Times are milliseconds since 1970.
@@ -25,9 +27,9 @@ var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
 func CheckAlias(name string) error {
 	switch {
 	case strings.HasPrefix(name, reservedPrefix):
-		return Errorf(KindInvalidAlias, "Alias names that start with %s are reserved.", reservedPrefix)
+		return refusal.Errorf(KindInvalidAlias, "Alias names that start with %s are reserved.", reservedPrefix)
 	case !aliasPattern.MatchString(name):
-		return Errorf(KindInvalidAlias, "Alias must start with the prefix \"alias/\", followed by letters, digits, and any of /_-.")
+		return refusal.Errorf(KindInvalidAlias, "Alias must start with the prefix \"alias/\", followed by letters, digits, and any of /_-.")
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package kms
 
-import "slices"
+import (
+	"slices"
+
+	"coffer/refusal"
+)
 
 // Limits of the service.
 const (
@@ -26,7 +30,7 @@ type Change struct {
 func (c Change) Usable() error {
 	switch c.Key.State(c.At) {
 	case Disabled:
-		return Errorf(KindDisabled, "%s is disabled.", c.ARN)
+		return refusal.Errorf(KindDisabled, "%s is disabled.", c.ARN)
 	case PendingDeletion:
 		return c.pendingDeletion()
 	case PendingImport:
@@ -36,17 +40,17 @@ func (c Change) Usable() error {
 }
 
 func (c Change) pendingDeletion() error {
-	return Errorf(KindInvalidState, "%s is pending deletion.", c.ARN)
+	return refusal.Errorf(KindInvalidState, "%s is pending deletion.", c.ARN)
 }
 
 func (c Change) pendingImport() error {
-	return Errorf(KindInvalidState, "%s is pending import.", c.ARN)
+	return refusal.Errorf(KindInvalidState, "%s is pending import.", c.ARN)
 }
 
 // unmanaged refuses what nobody may do to a managed key.
 func (c Change) unmanaged() error {
 	if c.Key.Managed {
-		return Errorf(KindAccessDenied, "%s is managed by the service: it can't be changed or used directly.", c.ARN)
+		return refusal.Errorf(KindAccessDenied, "%s is managed by the service: it can't be changed or used directly.", c.ARN)
 	}
 	return nil
 }
@@ -89,7 +93,7 @@ func (c Change) CancelDeletion() error {
 		return err
 	}
 	if c.Key.DeletionAt == 0 {
-		return Errorf(KindInvalidState, "%s is not pending deletion.", c.ARN)
+		return refusal.Errorf(KindInvalidState, "%s is not pending deletion.", c.ARN)
 	}
 	c.Key.DeletionAt, c.Key.Off = 0, true
 	return nil
@@ -127,7 +131,7 @@ func (c Change) Tag(tags []Tag) error {
 		}
 	}
 	if len(merged) > MaxTags {
-		return Errorf(KindLimitExceeded, "A KMS key can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
+		return refusal.Errorf(KindLimitExceeded, "A KMS key can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
 	}
 	c.Key.Tags = merged
 	return nil

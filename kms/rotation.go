@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/subtle"
 	"slices"
+
+	"coffer/refusal"
 )
 
 // rotatable refuses keys whose material can't be rotated. Imported material rotates on demand only.
@@ -13,9 +15,9 @@ func (c Change) rotatable(automatic bool) error {
 	}
 	switch {
 	case c.Key.Spec != Symmetric:
-		return Errorf(KindUnsupported, "%s is not a symmetric encryption key: only those rotate.", c.ARN)
+		return refusal.Errorf(KindUnsupported, "%s is not a symmetric encryption key: only those rotate.", c.ARN)
 	case automatic && c.Key.External:
-		return Errorf(KindUnsupported, "%s origin is EXTERNAL which is not valid for this operation.", c.ARN)
+		return refusal.Errorf(KindUnsupported, "%s origin is EXTERNAL which is not valid for this operation.", c.ARN)
 	}
 	return c.Usable()
 }
@@ -76,10 +78,10 @@ func (c Change) CanRotateOnDemand() error {
 		return err
 	}
 	if c.Key.OnDemand >= MaxOnDemand {
-		return Errorf(KindLimitExceeded, "%s was rotated on demand %d times, which is the limit.", c.ARN, MaxOnDemand)
+		return refusal.Errorf(KindLimitExceeded, "%s was rotated on demand %d times, which is the limit.", c.ARN, MaxOnDemand)
 	}
 	if c.Key.External && c.pending() < 0 {
-		return Errorf(KindInvalidState, "%s has no imported key material that is pending rotation: import new key material first.", c.ARN)
+		return refusal.Errorf(KindInvalidState, "%s has no imported key material that is pending rotation: import new key material first.", c.ARN)
 	}
 	return nil
 }
@@ -116,7 +118,7 @@ func (c Change) Importable() error {
 	}
 	switch {
 	case !c.Key.External:
-		return Errorf(KindUnsupported, "%s origin is AWS_KMS which is not valid for this operation.", c.ARN)
+		return refusal.Errorf(KindUnsupported, "%s origin is AWS_KMS which is not valid for this operation.", c.ARN)
 	case c.Key.DeletionAt != 0:
 		return c.pendingDeletion()
 	}
@@ -153,7 +155,7 @@ func (c Change) Import(m Material, in Import) error {
 		isNew = *in.New
 	}
 	wrong := func(why string) error {
-		return Errorf(KindIncorrectMaterial, "The key material can't be imported into %s: %s.", c.ARN, why)
+		return refusal.Errorf(KindIncorrectMaterial, "The key material can't be imported into %s: %s.", c.ARN, why)
 	}
 	switch {
 	case in.MaterialID != "" && in.MaterialID != m.ID:
@@ -165,7 +167,7 @@ func (c Change) Import(m Material, in Import) error {
 	case isNew && !first && k.Spec != Symmetric:
 		return wrong("a key of this type keeps its first key material")
 	case isNew && c.pending() >= 0:
-		return Errorf(KindInvalidState, "%s has key material that is pending rotation already.", c.ARN)
+		return refusal.Errorf(KindInvalidState, "%s has key material that is pending rotation already.", c.ARN)
 	}
 	m.ValidTo = in.ValidTo
 	k.Materials = slices.Clone(k.Materials)
@@ -190,7 +192,7 @@ func (c Change) DeleteMaterial(id string) (string, error) {
 		return "", err
 	}
 	if !k.External {
-		return "", Errorf(KindUnsupported, "%s origin is AWS_KMS which is not valid for this operation.", c.ARN)
+		return "", refusal.Errorf(KindUnsupported, "%s origin is AWS_KMS which is not valid for this operation.", c.ARN)
 	}
 	if len(k.Materials) == 0 {
 		return "", nil // there is none yet: no effect
@@ -198,7 +200,7 @@ func (c Change) DeleteMaterial(id string) (string, error) {
 	at := k.Current
 	if id != "" {
 		if at = slices.IndexFunc(k.Materials, func(m Material) bool { return subtle.ConstantTimeCompare([]byte(m.ID), []byte(id)) == 1 }); at < 0 {
-			return "", Errorf(KindNotFound, "%s has no key material %s.", c.ARN, id)
+			return "", refusal.Errorf(KindNotFound, "%s has no key material %s.", c.ARN, id)
 		}
 	}
 	k.Materials = slices.Clone(k.Materials)

@@ -17,6 +17,7 @@ import (
 
 	"coffer/kms"
 	"coffer/kms/rootkey"
+	"coffer/refusal"
 )
 
 const arn = "arn:aws:kms:us-east-1:123456789012:key/k"
@@ -25,63 +26,63 @@ const arn = "arn:aws:kms:us-east-1:123456789012:key/k"
 // (AWS KMS developer guide, "Key states of AWS KMS keys"; the numbers are its footnotes.)
 var operations = map[string]struct {
 	do   func(kms.Change) error
-	want map[kms.State]kms.Kind
+	want map[kms.State]refusal.Kind
 	// Refused before the state is looked at, by what the key is.
-	external, own, mac kms.Kind
+	external, own, mac refusal.Kind
 }{
 	"cryptographic operations": {
 		do:   func(c kms.Change) error { return c.Usable() },
-		want: map[kms.State]kms.Kind{kms.Disabled: kms.KindDisabled, kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 1, 5, 3
+		want: map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 1, 5, 3
 	},
 	"EnableKey": {
 		do:   func(c kms.Change) error { return c.SetEnabled(true) },
-		want: map[kms.State]kms.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
+		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
 	},
 	"DisableKey": {
 		do:   func(c kms.Change) error { return c.SetEnabled(false) },
-		want: map[kms.State]kms.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
+		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
 	},
 	"ScheduleKeyDeletion": {
 		do:   func(c kms.Change) error { return c.ScheduleDeletion(c.At + 1) },
-		want: map[kms.State]kms.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
+		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
 	},
 	"CancelKeyDeletion": {
 		do:   func(c kms.Change) error { return c.CancelDeletion() },
-		want: map[kms.State]kms.Kind{kms.Enabled: kms.KindInvalidState, kms.Disabled: kms.KindInvalidState, kms.PendingImport: kms.KindInvalidState}, // 4
+		want: map[kms.State]refusal.Kind{kms.Enabled: kms.KindInvalidState, kms.Disabled: kms.KindInvalidState, kms.PendingImport: kms.KindInvalidState}, // 4
 	},
 	"UpdateKeyDescription": {
 		do:   func(c kms.Change) error { return c.SetDescription("words") },
-		want: map[kms.State]kms.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
+		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
 	},
 	"TagResource": {
 		do:   func(c kms.Change) error { return c.Tag([]kms.Tag{{Key: "k", Value: "v"}}) },
-		want: map[kms.State]kms.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
+		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
 	},
 	"UntagResource": {
 		do:   func(c kms.Change) error { return c.Untag([]string{"k"}) },
-		want: map[kms.State]kms.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
+		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
 	},
 	"PutKeyPolicy": {do: func(c kms.Change) error { return c.SetPolicy("{}") }},
 	"EnableKeyRotation": {
 		do:       func(c kms.Change) error { return c.EnableRotation(365) },
-		want:     map[kms.State]kms.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState}, // 1, 3
-		external: kms.KindUnsupported, mac: kms.KindUnsupported,                                                     // 6, 7
+		want:     map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState}, // 1, 3
+		external: kms.KindUnsupported, mac: kms.KindUnsupported,                                                         // 6, 7
 	},
 	"DisableKeyRotation": {
 		do:       func(c kms.Change) error { return c.DisableRotation() },
-		want:     map[kms.State]kms.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState},
+		want:     map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState},
 		external: kms.KindUnsupported, mac: kms.KindUnsupported,
 	},
 	"RotateKeyOnDemand": {
 		do:   func(c kms.Change) error { return c.Rotate(kms.Material{ID: "next", Wrapped: []byte{1}}, false) },
-		want: map[kms.State]kms.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState},
+		want: map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState},
 		// With imported material it depends on what was imported: TestKMS shows it.
 		external: "-", mac: kms.KindUnsupported,
 	},
 	"GetParametersForImport": {
 		do:   func(c kms.Change) error { return c.Importable() },
-		want: map[kms.State]kms.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 8
-		own:  kms.KindUnsupported,                                               // 9
+		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 8
+		own:  kms.KindUnsupported,                                                   // 9
 	},
 	"DeleteImportedKeyMaterial": {
 		do:  func(c kms.Change) error { _, err := c.DeleteMaterial(""); return err },
@@ -128,8 +129,8 @@ func TestKeyStates(t *testing.T) {
 			}
 			before := *key
 			err := op.do(kms.Change{Key: key, ARN: arn, At: now})
-			var refused *kms.Error
-			got := kms.Kind("")
+			var refused *refusal.Error
+			got := refusal.Kind("")
 			if errors.As(err, &refused) {
 				got = refused.Kind
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"coffer/fsm"
+	"coffer/refusal"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
 )
@@ -95,9 +96,9 @@ func (c *courier) pack(ctx context.Context, keys []string) (parcels []*parcel, e
 			continue
 		}
 		export, err := c.a.secrets.Export(ctx, entry)
-		var refused *secret.Error
+		refused := refusal.Of(err)
 		switch {
-		case errors.As(err, &refused):
+		case refused != nil:
 			unreadable := result{Refused: refused.Kind, Why: "In " + c.a.base.Region + ": " + refused.Message}
 			c.settle(ctx, []*parcel{{key: key, export: export, answer: answerOf(export, &unreadable)}})
 		case err != nil:

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 
@@ -13,6 +12,7 @@ import (
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/mistake"
+	"coffer/refusal"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -231,8 +231,7 @@ func (a *Agent) Carry(ctx context.Context, w *Work) (*Done, error) {
 			err := mistake.Catch(a.log, "a task failed by a mistake in the code", func() error {
 				return a.carry(ctx, w, &w.Tasks[i])
 			})
-			var refused *secret.Error
-			if errors.As(err, &refused) {
+			if refused := refusal.Of(err); refused != nil {
 				out.Refused[i] = refused.Message
 				return nil
 			}
@@ -276,7 +275,7 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 			}
 			return &fsm.HandOver{Ref: ref, At: v.Millis(), To: w.Region, Links: a.newLinks(links)}, nil
 		}
-		return nil, secret.Errorf(secret.KindValidation, "There is no step %q.", w.Do)
+		return nil, refusal.Errorf(refusal.KindValidation, "There is no step %q.", w.Do)
 	})
 	return err
 }

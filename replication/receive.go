@@ -11,6 +11,7 @@ import (
 	"coffer/cluster"
 	"coffer/fsm"
 	"coffer/mistake"
+	"coffer/refusal"
 	"coffer/secret"
 	sm "coffer/secretsmanager"
 )
@@ -120,9 +121,9 @@ func badBatch() error {
 // bring carries out one message.
 func (a *Agent) bring(ctx context.Context, from fsm.Sender, m *message, plain []byte) result {
 	got, name, err := a.carryOut(ctx, from, m, plain)
-	var refused *secret.Error
+	refused := refusal.Of(err)
 	switch {
-	case errors.As(err, &refused):
+	case refused != nil:
 		a.log.Info("a message of another region was refused", "from_region", from.Region, "secret", name, "link", m.Link,
 			"revision", m.Revision, "request_id", requestID(m.Request), "reason", string(refused.Kind))
 		return result{Refused: refused.Kind, Why: refused.Message}
@@ -144,9 +145,8 @@ func (a *Agent) bring(ctx context.Context, from fsm.Sender, m *message, plain []
 	return r
 }
 
-var errNoMessage = &secret.Error{
-	Kind: secret.KindInvalidRequest, Message: "The message can't be read: the sender's version of Coffer is a newer one.",
-}
+var errNoMessage = refusal.New(secret.KindInvalidRequest,
+	"The message can't be read: the sender's version of Coffer is a newer one.")
 
 func (a *Agent) carryOut(ctx context.Context, from fsm.Sender, m *message,
 	plain []byte) (*fsm.Received, string, error) {

@@ -7,7 +7,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"coffer/fsm"
-	"coffer/secret"
+	"coffer/refusal"
 )
 
 // The calls between regions. Who calls is in the caller's certificate, never in the question.
@@ -85,9 +85,9 @@ type results struct {
 
 type result struct {
 	fsm.Received
-	Refused     secret.Kind `cbor:"6,keyasint,omitempty"`
-	Why         string      `cbor:"7,keyasint,omitempty"`
-	Unavailable bool        `cbor:"8,keyasint,omitempty"` // nothing was decided: send it again
+	Refused     refusal.Kind `cbor:"6,keyasint,omitempty"`
+	Why         string       `cbor:"7,keyasint,omitempty"`
+	Unavailable bool         `cbor:"8,keyasint,omitempty"` // nothing was decided: send it again
 }
 
 // comparison asks for a digest of the replicas of the calling region's secrets, in ranges of their links' hashes, or,

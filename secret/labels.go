@@ -1,5 +1,7 @@
 package secret
 
+import "coffer/refusal"
+
 // Attach puts labels on the new version id, moving each away from the version that had it.
 // The first version with a value is current whatever was asked. Whoever loses AWSCURRENT becomes
 // AWSPREVIOUS (API reference, PutSecretValue). It fails with KindLimitExceeded above 20 labels.
@@ -44,13 +46,13 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	on := s.Labels.On(label)
 	switch {
 	case from == "" && to == "":
-		return Errorf(KindInvalidParameter, "You must specify MoveToVersionId, RemoveFromVersionId, or both.")
+		return refusal.Errorf(KindInvalidParameter, "You must specify MoveToVersionId, RemoveFromVersionId, or both.")
 	case on != "" && from == "":
-		return Errorf(KindInvalidParameter, "The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you must explicitly reference that version in RemoveFromVersionId.", label, on)
+		return refusal.Errorf(KindInvalidParameter, "The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you must explicitly reference that version in RemoveFromVersionId.", label, on)
 	case on != from:
-		return Errorf(KindInvalidParameter, "The staging label %s is not attached to version %s, which RemoveFromVersionId names.", label, from)
+		return refusal.Errorf(KindInvalidParameter, "The staging label %s is not attached to version %s, which RemoveFromVersionId names.", label, from)
 	case to == "" && label == Current:
-		return Errorf(KindInvalidParameter, "You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
+		return refusal.Errorf(KindInvalidParameter, "You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
 	case to == "":
 		s.Labels = s.Labels.Without(label)
 		return nil
@@ -69,6 +71,6 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	return nil
 }
 
-func tooManyLabels() *Error {
-	return Errorf(KindLimitExceeded, "A version can have at most %d staging labels.", MaxLabelsPerVersion)
+func tooManyLabels() *refusal.Error {
+	return refusal.Errorf(KindLimitExceeded, "A version can have at most %d staging labels.", MaxLabelsPerVersion)
 }

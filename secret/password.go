@@ -5,6 +5,8 @@ import (
 	"io"
 	"math/big"
 	"strings"
+
+	"coffer/refusal"
 )
 
 // PasswordOptions are the parameters of GetRandomPassword. Length is 1 to 4096.
@@ -51,13 +53,13 @@ func (o PasswordOptions) Password(random io.Reader) (string, error) {
 		}
 	}
 	if all == "" {
-		return "", Errorf(KindInvalidRequest, "The request excludes every character, so no password can be made. Exclude fewer.")
+		return "", refusal.Errorf(KindInvalidRequest, "The request excludes every character, so no password can be made. Exclude fewer.")
 	}
 	if o.AnyTypes {
 		classes = nil
 	}
 	if len(classes) > o.Length {
-		return "", Errorf(KindInvalidParameter, "A password of length %d can't hold one character of each of %d types. Ask for a longer one.", o.Length, len(classes))
+		return "", refusal.Errorf(KindInvalidParameter, "A password of length %d can't hold one character of each of %d types. Ask for a longer one.", o.Length, len(classes))
 	}
 	for range 1000 {
 		password, err := draw(random, all, o.Length)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"coffer/refusal"
 )
 
 // The staging labels that Secrets Manager moves by itself.
@@ -127,7 +129,7 @@ next:
 		merged = append(merged, t)
 	}
 	if len(merged) > MaxTags {
-		return Errorf(KindInvalidParameter, "A secret can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
+		return refusal.Errorf(KindInvalidParameter, "A secret can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
 	}
 	s.Tags, s.Tagged = merged, s.Tagged || len(merged) > 0
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"coffer/fsm"
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -29,7 +30,7 @@ func (in *valueInput) value() (*plaintext, error) {
 	var p *plaintext
 	switch {
 	case in.SecretBinary != nil && in.SecretString != nil:
-		return nil, secret.Errorf(secret.KindInvalidParameter, "You can't specify both a binary secret value and a string secret value in the same secret.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "You can't specify both a binary secret value and a string secret value in the same secret.")
 	case in.SecretBinary != nil:
 		p = &plaintext{*in.SecretBinary, true}
 	case in.SecretString != nil:

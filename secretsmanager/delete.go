@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"coffer/fsm"
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -40,9 +41,9 @@ func (s *Service) DeleteSecret(ctx context.Context, in *DeleteSecretInput) (*Del
 		window = *in.RecoveryWindowInDays
 		switch {
 		case force:
-			return nil, secret.Errorf(secret.KindInvalidParameter, "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
 		case window < minWindow || window > defaultWindow:
-			return nil, secret.Errorf(secret.KindInvalidParameter, "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
 		}
 	}
 	now := s.Millis()

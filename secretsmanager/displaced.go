@@ -7,6 +7,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/iam"
+	"coffer/refusal"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -51,7 +52,7 @@ func (s *Service) RestoreDisplaced(ctx context.Context, account, id, name string
 		return "", err
 	}
 	if _, err := uuid.Parse(id); err != nil {
-		return "", secret.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", id)
+		return "", refusal.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", id)
 	}
 	_, err = s.write(s.internally(ctx, account), func(v *view) (fsm.Command, error) {
 		aside := v.View.Displaced(account, id)

@@ -6,6 +6,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/iam"
+	"coffer/refusal"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -67,7 +68,7 @@ func (s *Service) internally(ctx context.Context, account string) context.Contex
 }
 
 // Export reads what region lacks of the secret that an entry of the outbox is about, nil if it lacks nothing any
-// more. It fails with a secret.Error when a value can't be decrypted at the moment; the export then says whose.
+// more. It is refused when a value can't be decrypted at the moment; the export then says whose.
 func (s *Service) Export(ctx context.Context, entry fsm.OutboxEntry) (out *Export, err error) {
 	region := fsm.OutboxRegion(entry.Key)
 	err = s.read(s.internally(ctx, entry.Ref.Account), func(v *view) error {
@@ -170,7 +171,7 @@ func (s *Service) ExportVersions(ctx context.Context, ref fsm.Ref, ids []string)
 }
 
 // Import brings the replica of a secret here to a state that another region sent, its values encrypted under keys of
-// this region. It fails with a secret.Error where the state is refused.
+// this region.
 func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revision uint64, in *State) (*fsm.Received, error) {
 	displace, err := s.id()
 	if err != nil {
@@ -178,7 +179,7 @@ func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revi
 	}
 	out, err := s.write(s.internally(ctx, in.Account), func(v *view) (fsm.Command, error) {
 		if in.Account != v.State.Account {
-			return nil, secret.Errorf(secret.KindInvalidRequest, "The region %s has secrets of account %s, and %s is of account %s: regions that replicate have the same root credentials.", from.Region, in.Account, s.Region, v.State.Account)
+			return nil, refusal.Errorf(secret.KindInvalidRequest, "The region %s has secrets of account %s, and %s is of account %s: regions that replicate have the same root credentials.", from.Region, in.Account, s.Region, v.State.Account)
 		}
 		keyID, err := v.replicaKey(from.Region, in)
 		if err != nil {
@@ -209,13 +210,13 @@ func (v *view) replicaKey(primary string, in *State) (string, error) {
 	}
 	id, err := v.namedKey(in.KeyID)
 	if isEncryption(err) {
-		return "", secret.Errorf(secret.KindEncryption, "The KMS key %s can't be used in this region: it doesn't exist, is disabled, or is not for encryption.", in.KeyID)
+		return "", refusal.Errorf(secret.KindEncryption, "The KMS key %s can't be used in this region: it doesn't exist, is disabled, or is not for encryption.", in.KeyID)
 	}
 	return id, err
 }
 
 func isEncryption(err error) bool {
-	return errors.Is(err, &secret.Error{Kind: secret.KindEncryption})
+	return errors.Is(err, &refusal.Error{Kind: secret.KindEncryption})
 }
 
 // received seals versions under a key of this region.

@@ -5,6 +5,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/iam"
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -228,10 +229,10 @@ func (s *Service) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyIn
 	}
 	policy, err := iam.ParseResourcePolicy(*in.ResourcePolicy)
 	if err != nil {
-		return nil, secret.Errorf(secret.KindMalformedPolicy, "This resource policy contains a syntax error: %v.", err)
+		return nil, refusal.Errorf(secret.KindMalformedPolicy, "This resource policy contains a syntax error: %v.", err)
 	}
 	if isTrue(in.BlockPublicPolicy) && policy.Public() {
-		return nil, secret.Errorf(secret.KindPublicPolicy, "You can't attach this resource policy: it allows access to everyone, and BlockPublicPolicy is set.")
+		return nil, refusal.Errorf(secret.KindPublicPolicy, "You can't attach this resource policy: it allows access to everyone, and BlockPublicPolicy is set.")
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
 		return &fsm.SetPolicy{Ref: refTo(found), At: s.Millis(), Policy: *in.ResourcePolicy}, nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"coffer/refusal"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -45,17 +46,17 @@ type Tag struct {
 // toTags refuses what the model does not: missing and reserved keys, keys that stand there twice.
 func toTags(tags []Tag) ([]secret.Tag, error) {
 	if len(tags) > secret.MaxTags {
-		return nil, secret.Errorf(secret.KindInvalidParameter, "A secret can have at most %d tags; the request has %d.", secret.MaxTags, len(tags))
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "A secret can have at most %d tags; the request has %d.", secret.MaxTags, len(tags))
 	}
 	out := make([]secret.Tag, 0, len(tags))
 	for _, t := range tags {
 		switch {
 		case t.Key == nil:
-			return nil, secret.Errorf(secret.KindInvalidParameter, "A tag needs a Key.")
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "A tag needs a Key.")
 		case strings.HasPrefix(strings.ToLower(*t.Key), "aws:"):
-			return nil, secret.Errorf(secret.KindInvalidParameter, "Tag keys that start with aws: are reserved.")
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "Tag keys that start with aws: are reserved.")
 		case slices.ContainsFunc(out, func(o secret.Tag) bool { return o.Key == *t.Key }):
-			return nil, secret.Errorf(secret.KindInvalidParameter, "The tag key %s stands in the request twice.", *t.Key)
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "The tag key %s stands in the request twice.", *t.Key)
 		}
 		value := ""
 		if t.Value != nil {
@@ -95,7 +96,7 @@ func toFilters(filters []Filter) ([]secret.Filter, error) {
 	out := make([]secret.Filter, len(filters))
 	for i, f := range filters {
 		if f.Key == nil || len(f.Values) == 0 {
-			return nil, secret.Errorf(secret.KindInvalidParameter, "A filter needs a Key and at least one of Values.")
+			return nil, refusal.Errorf(secret.KindInvalidParameter, "A filter needs a Key and at least one of Values.")
 		}
 		out[i] = secret.Filter{Key: *f.Key, Values: f.Values}
 	}
@@ -104,7 +105,7 @@ func toFilters(filters []Filter) ([]secret.Filter, error) {
 
 // notYet refuses a parameter of AWS's API that has no effect here, so that nobody relies on it.
 func notYet(parameter, why string) error {
-	return secret.Errorf(secret.KindInvalidParameter, "The parameter %s can't be used: %s.", parameter, why)
+	return refusal.Errorf(secret.KindInvalidParameter, "The parameter %s can't be used: %s.", parameter, why)
 }
 
 func deref(s *string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"coffer/fsm"
+	"coffer/refusal"
 	"coffer/secret"
 	"coffer/serving"
 )
@@ -140,11 +141,11 @@ func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretVal
 	case err != nil:
 		return nil, err
 	case len(in.SecretIDList) > 0 && len(filters) > 0:
-		return nil, secret.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
 	case len(in.SecretIDList) == 0 && len(filters) == 0:
-		return nil, secret.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
 	case len(filters) == 0 && (in.MaxResults != nil || in.NextToken != nil):
-		return nil, secret.Errorf(secret.KindInvalidParameter, "'Filters' must be specified when 'MaxResults' or 'NextToken' is.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "'Filters' must be specified when 'MaxResults' or 'NextToken' is.")
 	}
 	out := &BatchGetSecretValueOutput{SecretValues: []*ValueOutput{}, Errors: []BatchError{}}
 	add := func(id string, value *ValueOutput, err error) {
@@ -217,7 +218,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *PutSecretValueInput) (
 	case in.RotationToken != nil:
 		return nil, notYet("RotationToken", noRotation)
 	case value == nil:
-		return nil, secret.Errorf(secret.KindInvalidRequest, "You must provide either SecretString or SecretBinary.")
+		return nil, refusal.Errorf(secret.KindInvalidRequest, "You must provide either SecretString or SecretBinary.")
 	}
 	labels := in.VersionStages
 	if labels == nil {

@@ -9,9 +9,8 @@ import (
 	"coffer/cluster/quorum"
 	"coffer/fsm"
 	"coffer/iam"
-	"coffer/kms"
 	"coffer/kms/rootkey"
-	"coffer/secret"
+	"coffer/refusal"
 )
 
 // Cluster replicates commands and tells how fresh this node's state is.
@@ -205,7 +204,7 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 			command, err = prepare(v)
 			return err
 		})
-		if err != nil && !isRefusal(err) {
+		if err != nil && refusal.Of(err) == nil {
 			return fsm.Outcome{}, err
 		}
 		if err != nil || command == nil {
@@ -223,17 +222,11 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 		case err != nil:
 			return out, noMajority(err)
 		}
-		if err := out.Err(); !errors.Is(err, secret.ErrConflict) && !errors.Is(err, kms.ErrConflict) {
+		if err := out.Err(); !errors.Is(err, refusal.ErrConflict) {
 			return out, err
 		}
 	}
 	return fsm.Outcome{}, &UnavailableError{Message: "Other requests kept changing what this one is about. Send the request again."}
-}
-
-func isRefusal(err error) bool {
-	var ofSecret *secret.Error
-	var ofKey *kms.Error
-	return errors.As(err, &ofSecret) || errors.As(err, &ofKey)
 }
 
 // Propose replicates a command under a new id.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"coffer/secret"
+	"coffer/refusal"
 )
 
 // Checks gathers broken constraints of the service model. Member names are given as the model's,
@@ -83,7 +83,7 @@ func (c *Checks) Err() error {
 	case 0:
 		return nil
 	case 1:
-		return secret.Errorf(secret.KindValidation, "1 validation error detected: %s", c.problems[0])
+		return refusal.Errorf(refusal.KindValidation, "1 validation error detected: %s", c.problems[0])
 	}
-	return secret.Errorf(secret.KindValidation, "%d validation errors detected: %s", len(c.problems), strings.Join(c.problems, "; "))
+	return refusal.Errorf(refusal.KindValidation, "%d validation errors detected: %s", len(c.problems), strings.Join(c.problems, "; "))
 }

@@ -8,6 +8,7 @@ import (
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -30,52 +31,48 @@ const internalError = "InternalServiceError"
 
 func (e *APIError) Error() string { return e.Code + ": " + e.Message }
 
-// The one table from what went wrong to AWS error codes.
-var (
-	secretCodes = map[secret.Kind]string{
-		secret.KindNotFound:         "ResourceNotFoundException",
-		secret.KindExists:           "ResourceExistsException",
-		secret.KindInvalidParameter: "InvalidParameterException",
-		secret.KindInvalidRequest:   "InvalidRequestException",
-		secret.KindLimitExceeded:    "LimitExceededException",
-		secret.KindInvalidNextToken: "InvalidNextTokenException",
-		secret.KindMalformedPolicy:  "MalformedPolicyDocumentException",
-		secret.KindPublicPolicy:     "PublicPolicyException",
-		secret.KindValidation:       "ValidationException",
-		secret.KindEncryption:       "EncryptionFailure",
-		secret.KindDecryption:       "DecryptionFailure",
-	}
-	keyCodes = map[kms.Kind]string{
-		kms.KindNotFound:           "NotFoundException",
-		kms.KindExists:             "AlreadyExistsException",
-		kms.KindDisabled:           "DisabledException",
-		kms.KindInvalidState:       "KMSInvalidStateException",
-		kms.KindUnsupported:        "UnsupportedOperationException",
-		kms.KindLimitExceeded:      "LimitExceededException",
-		kms.KindInvalidArn:         "InvalidArnException",
-		kms.KindInvalidAlias:       "InvalidAliasNameException",
-		kms.KindInvalidMarker:      "InvalidMarkerException",
-		kms.KindInvalidKeyUsage:    "InvalidKeyUsageException",
-		kms.KindInvalidCiphertext:  "InvalidCiphertextException",
-		kms.KindIncorrectKey:       "IncorrectKeyException",
-		kms.KindInvalidMac:         "KMSInvalidMacException",
-		kms.KindInvalidGrantToken:  "InvalidGrantTokenException",
-		kms.KindInvalidImportToken: "InvalidImportTokenException",
-		kms.KindExpiredImportToken: "ExpiredImportTokenException",
-		kms.KindIncorrectMaterial:  "IncorrectKeyMaterialException",
-		kms.KindMalformedPolicy:    "MalformedPolicyDocumentException",
-		kms.KindTag:                "TagException",
-		kms.KindAccessDenied:       "AccessDeniedException",
-		kms.KindDryRun:             "DryRunOperationException",
-		kms.KindValidation:         "ValidationException",
-	}
-	iamCodes = map[iam.Kind]string{
-		iam.KindMissingToken:        "MissingAuthenticationTokenException",
-		iam.KindIncompleteSignature: "IncompleteSignatureException",
-		iam.KindUnrecognizedClient:  "UnrecognizedClientException",
-		iam.KindInvalidSignature:    "InvalidSignatureException",
-	}
-)
+// codes is the one table from what was refused to AWS error codes.
+var codes = map[refusal.Kind]string{
+	refusal.KindValidation: "ValidationException",
+
+	secret.KindNotFound:         "ResourceNotFoundException",
+	secret.KindExists:           "ResourceExistsException",
+	secret.KindInvalidParameter: "InvalidParameterException",
+	secret.KindInvalidRequest:   "InvalidRequestException",
+	secret.KindLimitExceeded:    "LimitExceededException",
+	secret.KindInvalidNextToken: "InvalidNextTokenException",
+	secret.KindMalformedPolicy:  "MalformedPolicyDocumentException",
+	secret.KindPublicPolicy:     "PublicPolicyException",
+	secret.KindEncryption:       "EncryptionFailure",
+	secret.KindDecryption:       "DecryptionFailure",
+
+	kms.KindNotFound:           "NotFoundException",
+	kms.KindExists:             "AlreadyExistsException",
+	kms.KindDisabled:           "DisabledException",
+	kms.KindInvalidState:       "KMSInvalidStateException",
+	kms.KindUnsupported:        "UnsupportedOperationException",
+	kms.KindLimitExceeded:      "LimitExceededException",
+	kms.KindInvalidArn:         "InvalidArnException",
+	kms.KindInvalidAlias:       "InvalidAliasNameException",
+	kms.KindInvalidMarker:      "InvalidMarkerException",
+	kms.KindInvalidKeyUsage:    "InvalidKeyUsageException",
+	kms.KindInvalidCiphertext:  "InvalidCiphertextException",
+	kms.KindIncorrectKey:       "IncorrectKeyException",
+	kms.KindInvalidMac:         "KMSInvalidMacException",
+	kms.KindInvalidGrantToken:  "InvalidGrantTokenException",
+	kms.KindInvalidImportToken: "InvalidImportTokenException",
+	kms.KindExpiredImportToken: "ExpiredImportTokenException",
+	kms.KindIncorrectMaterial:  "IncorrectKeyMaterialException",
+	kms.KindMalformedPolicy:    "MalformedPolicyDocumentException",
+	kms.KindTag:                "TagException",
+	kms.KindAccessDenied:       "AccessDeniedException",
+	kms.KindDryRun:             "DryRunOperationException",
+
+	iam.KindMissingToken:        "MissingAuthenticationTokenException",
+	iam.KindIncompleteSignature: "IncompleteSignatureException",
+	iam.KindUnrecognizedClient:  "UnrecognizedClientException",
+	iam.KindInvalidSignature:    "InvalidSignatureException",
+}
 
 // Errors of the protocol itself.
 var (
@@ -96,21 +93,15 @@ func ErrSerialization(what string) *APIError {
 // ToAPIError maps any error to what the client sees. What went wrong inside is not told to clients.
 func ToAPIError(err error) *APIError {
 	var api *APIError
-	var refused *secret.Error
-	var key *kms.Error
-	var denied *iam.Error
 	var unavailable *UnavailableError
+	refused := refusal.Of(err)
 	switch {
 	case errors.As(err, &api):
 		return api
-	case errors.As(err, &refused) && refused.Kind == secret.KindMoving:
+	case refused != nil && refused.Kind == secret.KindMoving:
 		return &APIError{"ServiceUnavailableException", refused.Message, http.StatusServiceUnavailable}
-	case errors.As(err, &refused) && secretCodes[refused.Kind] != "":
-		return &APIError{secretCodes[refused.Kind], refused.Message, http.StatusBadRequest}
-	case errors.As(err, &key) && keyCodes[key.Kind] != "":
-		return &APIError{keyCodes[key.Kind], key.Message, http.StatusBadRequest}
-	case errors.As(err, &denied):
-		return &APIError{iamCodes[denied.Kind], denied.Message, http.StatusBadRequest}
+	case refused != nil && codes[refused.Kind] != "":
+		return &APIError{codes[refused.Kind], refused.Message, http.StatusBadRequest}
 	case errors.Is(err, fsm.ErrDamaged):
 		return &APIError{"ServiceUnavailableException",
 			"This node found its stored data damaged and has stopped serving. Ask another node.", http.StatusServiceUnavailable}

@@ -5,6 +5,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -61,7 +62,7 @@ func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*Empty
 	}
 	_, err := s.Write(ctx, func(v *serving.View) (fsm.Command, error) {
 		if v.Alias(v.Account, *in.AliasName) == nil {
-			return nil, kms.Errorf(kms.KindNotFound, "Alias %s is not found.", kms.AliasARN(v.Region, v.Account, *in.AliasName))
+			return nil, refusal.Errorf(kms.KindNotFound, "Alias %s is not found.", kms.AliasARN(v.Region, v.Account, *in.AliasName))
 		}
 		return &fsm.DeleteAlias{Account: v.Account, Name: *in.AliasName}, nil
 	})

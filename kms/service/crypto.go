@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -19,7 +20,7 @@ type options struct {
 // check refuses grant tokens: there are no grants here, so none is valid.
 func (o *options) check() error {
 	if len(o.GrantTokens) > 0 {
-		return kms.Errorf(kms.KindInvalidGrantToken, "The grant token is not valid: there are no grants here.")
+		return refusal.Errorf(kms.KindInvalidGrantToken, "The grant token is not valid: there are no grants here.")
 	}
 	return nil
 }
@@ -27,7 +28,7 @@ func (o *options) check() error {
 // ready is what a dry run ends with when everything else was in order.
 func (o *options) ready() error {
 	if deref(o.DryRun) {
-		return kms.Errorf(kms.KindDryRun, "The request would have succeeded, but the DryRun option is set.")
+		return refusal.Errorf(kms.KindDryRun, "The request would have succeeded, but the DryRun option is set.")
 	}
 	return nil
 }
@@ -43,17 +44,17 @@ func usable(v *serving.View, id string, usage kms.Usage, operation string) (*kms
 
 func mayUse(v *serving.View, key *kms.Key, usage kms.Usage, operation string) error {
 	if key.Managed {
-		return kms.Errorf(kms.KindAccessDenied, "%s is managed by the service: it can't be used directly.", key.ARN(v.Region))
+		return refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it can't be used directly.", key.ARN(v.Region))
 	}
 	if key.Spec.Usage() != usage {
-		return kms.Errorf(kms.KindInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", key.ARN(v.Region), key.Spec.Usage(), operation)
+		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", key.ARN(v.Region), key.Spec.Usage(), operation)
 	}
 	return v.Use(key).Usable()
 }
 
 func checkAlgorithm(v *serving.View, key *kms.Key, algorithm *string) error {
 	if algorithm != nil && *algorithm != string(kms.Symmetric) {
-		return kms.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *algorithm, kms.Symmetric)
+		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *algorithm, kms.Symmetric)
 	}
 	return nil
 }
@@ -67,7 +68,7 @@ func decrypt(v *serving.View, named *string, ctx kms.EncryptionContext, algorith
 			return nil, nil, "", err
 		}
 		if headerErr == nil && header.KeyID != key.ID {
-			return nil, nil, "", kms.Errorf(kms.KindIncorrectKey, "The key ID in the request does not identify a CMK that can perform this operation.")
+			return nil, nil, "", refusal.Errorf(kms.KindIncorrectKey, "The key ID in the request does not identify a CMK that can perform this operation.")
 		}
 	}
 	if headerErr != nil {
@@ -159,7 +160,7 @@ type DecryptOutput struct {
 // noEnclaves refuses a Recipient: attestation documents of enclaves can't be verified here.
 func noEnclaves(recipient *struct{}) error {
 	if recipient != nil {
-		return kms.Errorf(kms.KindUnsupported, "Recipient is not supported here: there are no enclaves.")
+		return refusal.Errorf(kms.KindUnsupported, "Recipient is not supported here: there are no enclaves.")
 	}
 	return nil
 }

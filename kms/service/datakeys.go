@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -57,7 +58,7 @@ func (s *Service) dataKey(ctx context.Context, in *DataKeyInput, operation strin
 		return nil, err
 	}
 	if (in.NumberOfBytes == nil) == (in.KeySpec == nil) {
-		return nil, kms.Errorf(kms.KindValidation, "Please specify either number of bytes or key spec.")
+		return nil, refusal.Errorf(refusal.KindValidation, "Please specify either number of bytes or key spec.")
 	}
 	n := deref(in.NumberOfBytes)
 	switch deref(in.KeySpec) {
@@ -110,7 +111,7 @@ func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (
 		return nil, err
 	}
 	if in.CustomKeyStoreID != nil {
-		return nil, kms.Errorf(kms.KindUnsupported, "Custom key stores are not supported here.")
+		return nil, refusal.Errorf(kms.KindUnsupported, "Custom key stores are not supported here.")
 	}
 	if err := s.Unsealed(ctx); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"coffer/fsm"
 	"coffer/kms"
 	"coffer/kms/rootkey"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -60,7 +61,7 @@ func (s *Service) GetParametersForImport(ctx context.Context, in *GetParametersF
 	}
 	bits := kms.WrappingKeyBits[*in.WrappingKeySpec]
 	if bits == 0 || *in.WrappingAlgorithm == "SM2PKE" {
-		return nil, kms.Errorf(kms.KindUnsupported, "SM2 is not supported here: use an RSA wrapping key.")
+		return nil, refusal.Errorf(kms.KindUnsupported, "SM2 is not supported here: use an RSA wrapping key.")
 	}
 	importable := func(v *serving.View) (*kms.Key, error) {
 		key, err := find(v, *in.KeyID, false)
@@ -132,13 +133,13 @@ func (s *Service) validity(in *ImportKeyMaterialInput) (int64, error) {
 	now := s.Millis()
 	switch {
 	case deref(in.ExpirationModel) == expiresNot && in.ValidTo != nil:
-		return 0, kms.Errorf(kms.KindValidation, "ValidTo must not be specified when the ExpirationModel is %s.", expiresNot)
+		return 0, refusal.Errorf(refusal.KindValidation, "ValidTo must not be specified when the ExpirationModel is %s.", expiresNot)
 	case deref(in.ExpirationModel) == expiresNot:
 		return 0, nil
 	case in.ValidTo == nil:
-		return 0, kms.Errorf(kms.KindValidation, "A validTo date must be set if the ExpirationModel is %s", expires)
+		return 0, refusal.Errorf(refusal.KindValidation, "A validTo date must be set if the ExpirationModel is %s", expires)
 	case int64(*in.ValidTo) <= now || int64(*in.ValidTo) > now+maxValidity:
-		return 0, kms.Errorf(kms.KindValidation, "ValidTo must be in the future, and at most 365 days from now.")
+		return 0, refusal.Errorf(refusal.KindValidation, "ValidTo must be in the future, and at most 365 days from now.")
 	}
 	return int64(*in.ValidTo), nil
 }
@@ -168,7 +169,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 		isNew := *in.ImportType == "NEW_KEY_MATERIAL"
 		how.New = &isNew
 		if isNew && in.KeyMaterialID != nil {
-			return nil, kms.Errorf(kms.KindValidation, "You cannot specify a KeyMaterialId with ImportType NEW_KEY_MATERIAL.")
+			return nil, refusal.Errorf(refusal.KindValidation, "You cannot specify a KeyMaterialId with ImportType NEW_KEY_MATERIAL.")
 		}
 	}
 	out := &MaterialOutput{}
@@ -208,7 +209,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 func openImport(v *serving.View, key *kms.Key, sealed, encrypted []byte) ([]byte, error) {
 	content, err := v.OpenToken(importTokens, nil, sealed)
 	if errors.Is(err, serving.ErrToken) {
-		return nil, kms.Errorf(kms.KindInvalidImportToken, "The import token is not valid for this key.")
+		return nil, refusal.Errorf(kms.KindInvalidImportToken, "The import token is not valid for this key.")
 	} else if err != nil {
 		return nil, err
 	}
@@ -220,9 +221,9 @@ func openImport(v *serving.View, key *kms.Key, sealed, encrypted []byte) ([]byte
 	defer clear(token.PrivateKey)
 	switch {
 	case token.KeyID != key.ID:
-		return nil, kms.Errorf(kms.KindInvalidImportToken, "The import token is not valid for this key.")
+		return nil, refusal.Errorf(kms.KindInvalidImportToken, "The import token is not valid for this key.")
 	case token.ValidTo <= v.Millis():
-		return nil, kms.Errorf(kms.KindExpiredImportToken, "The import token has expired: call GetParametersForImport again.")
+		return nil, refusal.Errorf(kms.KindExpiredImportToken, "The import token has expired: call GetParametersForImport again.")
 	}
 	private, err := x509.ParsePKCS1PrivateKey(token.PrivateKey)
 	if err != nil {
@@ -234,7 +235,7 @@ func openImport(v *serving.View, key *kms.Key, sealed, encrypted []byte) ([]byte
 	}
 	if len(raw) != key.Spec.MaterialLen() {
 		clear(raw)
-		return nil, kms.Errorf(kms.KindIncorrectMaterial, "Key material for %s has %d bytes.", key.Spec, key.Spec.MaterialLen())
+		return nil, refusal.Errorf(kms.KindIncorrectMaterial, "Key material for %s has %d bytes.", key.Spec, key.Spec.MaterialLen())
 	}
 	return raw, nil
 }

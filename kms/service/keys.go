@@ -11,6 +11,7 @@ import (
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -141,23 +142,23 @@ func newKey(in *CreateKeyInput) (*kms.Key, error) {
 	spec := kms.Symmetric
 	switch {
 	case in.KeySpec != nil && in.CustomerMasterKeySpec != nil && *in.KeySpec != *in.CustomerMasterKeySpec:
-		return nil, kms.Errorf(kms.KindValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+		return nil, refusal.Errorf(refusal.KindValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	case in.KeySpec != nil:
 		spec = kms.Spec(*in.KeySpec)
 	case in.CustomerMasterKeySpec != nil:
 		spec = kms.Spec(*in.CustomerMasterKeySpec)
 	}
 	unsupported := func(format string, args ...any) (*kms.Key, error) {
-		return nil, kms.Errorf(kms.KindUnsupported, format, args...)
+		return nil, refusal.Errorf(kms.KindUnsupported, format, args...)
 	}
 	usage, origin := deref(in.KeyUsage), deref(in.Origin)
 	switch {
 	case !slices.Contains(kms.Specs, spec):
 		return unsupported("KeySpec %s is not supported here. Supported: %s.", spec, strings.Trim(fmt.Sprint(kms.Specs), "[]"))
 	case usage == "" && spec != kms.Symmetric:
-		return nil, kms.Errorf(kms.KindValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+		return nil, refusal.Errorf(refusal.KindValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 	case usage != "" && usage != string(spec.Usage()):
-		return nil, kms.Errorf(kms.KindValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
+		return nil, refusal.Errorf(refusal.KindValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
 	case origin != "" && origin != originKMS && origin != originExternal:
 		return unsupported("Origin %s is not supported here. Supported: %s %s.", origin, originKMS, originExternal)
 	case in.CustomKeyStoreID != nil:
@@ -185,10 +186,10 @@ func checkPolicy(policy *string) error {
 		return nil
 	}
 	if len(*policy) > maxPolicy {
-		return kms.Errorf(kms.KindLimitExceeded, "The key policy has %d bytes; it can have at most %d.", len(*policy), maxPolicy)
+		return refusal.Errorf(kms.KindLimitExceeded, "The key policy has %d bytes; it can have at most %d.", len(*policy), maxPolicy)
 	}
 	if _, err := iam.ParseResourcePolicy(*policy); err != nil {
-		return kms.Errorf(kms.KindMalformedPolicy, "The key policy is not valid: %v.", err)
+		return refusal.Errorf(kms.KindMalformedPolicy, "The key policy is not valid: %v.", err)
 	}
 	return nil
 }

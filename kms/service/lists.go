@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -46,7 +47,7 @@ func (p *page[T]) marker(v *serving.View, query ...string) (string, error) {
 func after(v *serving.View, marker *string, query ...string) (string, error) {
 	position, err := v.OpenPage(query, marker)
 	if errors.Is(err, serving.ErrToken) {
-		return "", kms.Errorf(kms.KindInvalidMarker, "The marker is not valid: start the list again without it.")
+		return "", refusal.Errorf(kms.KindInvalidMarker, "The marker is not valid: start the list again without it.")
 	}
 	return string(position), err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -51,7 +52,7 @@ func (s *Service) VerifyMac(ctx context.Context, in *MacInput) (*VerifyMacOutput
 	var out *VerifyMacOutput
 	err := s.mac(ctx, in, "VerifyMac", func(mac []byte, arn string) error {
 		if !hmac.Equal(mac, *in.Mac) {
-			return kms.Errorf(kms.KindInvalidMac, "The MAC does not verify for this message, key and algorithm.")
+			return refusal.Errorf(kms.KindInvalidMac, "The MAC does not verify for this message, key and algorithm.")
 		}
 		out = &VerifyMacOutput{arn, true, *in.MacAlgorithm}
 		return nil
@@ -77,7 +78,7 @@ func (s *Service) mac(ctx context.Context, in *MacInput, operation string, done 
 			return err
 		}
 		if key.Spec.MacAlgorithm() != *in.MacAlgorithm {
-			return kms.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *in.MacAlgorithm, key.Spec.MacAlgorithm())
+			return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *in.MacAlgorithm, key.Spec.MacAlgorithm())
 		}
 		if err := in.ready(); err != nil {
 			return err

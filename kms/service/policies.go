@@ -5,6 +5,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -13,7 +14,7 @@ const defaultPolicyName = "default"
 
 func checkPolicyName(name *string) error {
 	if name != nil && *name != defaultPolicyName {
-		return kms.Errorf(kms.KindNotFound, "No such policy exists")
+		return refusal.Errorf(kms.KindNotFound, "No such policy exists")
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"coffer/fsm"
 	"coffer/kms"
 	"coffer/kms/rootkey"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -95,7 +96,7 @@ func (s *Service) RotateRoot(ctx context.Context, to rootkey.Provider, spec stri
 		if err != nil {
 			return 0, err
 		}
-		if err := out.Err(); !errors.Is(err, kms.ErrConflict) {
+		if err := out.Err(); !errors.Is(err, refusal.ErrConflict) {
 			return len(keys), err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"coffer/fsm"
 	"coffer/iam"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -147,7 +148,7 @@ func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInpu
 			return err
 		}
 		if key.Spec != kms.Symmetric {
-			return kms.Errorf(kms.KindUnsupported, "%s is not a symmetric encryption key: only those rotate.", key.ARN(v.Region))
+			return refusal.Errorf(kms.KindUnsupported, "%s is not a symmetric encryption key: only those rotate.", key.ARN(v.Region))
 		}
 		all := deref(in.IncludeKeyMaterial) == "ALL_KEY_MATERIAL"
 		var entries []RotationEntry

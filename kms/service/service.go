@@ -10,6 +10,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -59,7 +60,7 @@ func (c *checks) policyName(name *string) {
 // reference says so.
 func find(v *serving.View, id string, aliases bool) (*kms.Key, error) {
 	if !aliases && (strings.HasPrefix(id, kms.AliasPrefix) || strings.Contains(id, ":"+kms.AliasPrefix)) {
-		return nil, kms.Errorf(kms.KindNotFound, "Invalid keyId '%s'", id)
+		return nil, refusal.Errorf(kms.KindNotFound, "Invalid keyId '%s'", id)
 	}
 	return v.FindKey(id)
 }

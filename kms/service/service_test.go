@@ -14,6 +14,7 @@ import (
 	"coffer/internal/testregion"
 	"coffer/kms"
 	"coffer/kms/service"
+	"coffer/refusal"
 	sm "coffer/secretsmanager"
 	"coffer/serving"
 )
@@ -71,7 +72,7 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 		t.Fatalf("at the end %d keys were deleted", n)
 	}
 	for _, name := range []string{id, "alias/mine"} {
-		if _, err := s.DescribeKey(r.Ctx(), &service.DescribeKeyInput{KeyID: &name}); !errors.Is(err, &kms.Error{Kind: kms.KindNotFound}) {
+		if _, err := s.DescribeKey(r.Ctx(), &service.DescribeKeyInput{KeyID: &name}); !errors.Is(err, &refusal.Error{Kind: kms.KindNotFound}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -149,7 +150,7 @@ func TestRootRotationKeepsEverything(t *testing.T) {
 	if n := must(s.RotateRoot(t.Context(), next, "file:next"))(t); n != 3 {
 		t.Errorf("%d keys were rewrapped", n)
 	}
-	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil || !errors.Is(out.Err(), kms.ErrConflict) {
+	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil || !errors.Is(out.Err(), refusal.ErrConflict) {
 		t.Errorf("a key wrapped under the old root key: %v, %v", out.Err(), err)
 	}
 	only := testregion.WithRoot(r, next)
@@ -194,14 +195,14 @@ func TestImportedMaterialExpires(t *testing.T) {
 		t.Errorf("before it expires: %v", err)
 	}
 	r.Clock = r.Clock.Add(time.Millisecond)
-	if err := encrypt(); !errors.Is(err, &kms.Error{Kind: kms.KindInvalidState}) {
+	if err := encrypt(); !errors.Is(err, &refusal.Error{Kind: kms.KindInvalidState}) {
 		t.Errorf("when it has expired: %v", err)
 	}
 	if n := must(s.Advance(t.Context(), r.Clock))(t); n != 1 || holds(t, r, wrapped) {
 		t.Errorf("%d keys were changed, and a snapshot holds the expired material: %v", n, holds(t, r, wrapped))
 	}
 	in.ValidTo = ptr(serving.Time(r.Clock.Add(day).UnixMilli()))
-	if _, err := s.ImportKeyMaterial(r.Ctx(), in); !errors.Is(err, &kms.Error{Kind: kms.KindExpiredImportToken}) {
+	if _, err := s.ImportKeyMaterial(r.Ctx(), in); !errors.Is(err, &refusal.Error{Kind: kms.KindExpiredImportToken}) {
 		t.Errorf("an import after 24 hours: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"coffer/fsm"
 	"coffer/kms"
+	"coffer/refusal"
 	"coffer/serving"
 )
 
@@ -26,15 +27,15 @@ func (c *checks) tags(tags []Tag) {
 
 func toTags(tags []Tag) ([]kms.Tag, error) {
 	if len(tags) > kms.MaxTags {
-		return nil, kms.Errorf(kms.KindLimitExceeded, "A KMS key can have at most %d tags; the request has %d.", kms.MaxTags, len(tags))
+		return nil, refusal.Errorf(kms.KindLimitExceeded, "A KMS key can have at most %d tags; the request has %d.", kms.MaxTags, len(tags))
 	}
 	var out []kms.Tag
 	for _, t := range tags {
 		switch {
 		case strings.HasPrefix(strings.ToLower(*t.TagKey), "aws:"):
-			return nil, kms.Errorf(kms.KindTag, "Tag keys that start with aws: are reserved.")
+			return nil, refusal.Errorf(kms.KindTag, "Tag keys that start with aws: are reserved.")
 		case slices.ContainsFunc(out, func(o kms.Tag) bool { return o.Key == *t.TagKey }):
-			return nil, kms.Errorf(kms.KindTag, "The tag key %s stands in the request twice.", *t.TagKey)
+			return nil, refusal.Errorf(kms.KindTag, "The tag key %s stands in the request twice.", *t.TagKey)
 		}
 		out = append(out, kms.Tag{Key: *t.TagKey, Value: *t.TagValue})
 	}
