@@ -2,12 +2,10 @@ package cluster
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -63,20 +61,8 @@ func (n *Cluster) restore(r *http.Request) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	node := n.raft.Load()
-	term := n.established.Swap(0) // nobody's reads are confirmed while nodes change over
-	defer n.established.CompareAndSwap(0, term)
-	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: sum.Index, Term: sum.Term, Size: size}
-	if err := node.Restore(meta, f, time.Minute); err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	// An entry after the restored state, so that no node can take itself for up to date without it. Other regions have
-	// seen later states, or earlier ones, and commands that were made before it are not carried out any more.
-	begun := node.Apply(fsm.EncodeEntry([][]byte{n.encode(&fsm.BeginEpoch{At: time.Now().UnixMilli()})}), proposeTimeout)
-	if err := begun.Error(); err != nil {
-		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more: %w", err)
-	}
-	return nil
+	meta := raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: sum.Index, Term: sum.Term, Size: size}
+	return n.replaceState(r.Context(), &meta, f)
 }
 
 func receive(path string, body io.Reader) (int64, error) {

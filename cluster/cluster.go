@@ -59,7 +59,8 @@ type Config struct {
 	CheckRestore func(archive string) error
 	// OnDamage is called with what is damaged.
 	OnDamage func(error)
-	// OnFatal is called with a write of the Raft log that failed: the process has to end at once.
+	// OnFatal is called with what ends this node at once: a write of the Raft log that failed, or a restore that was
+	// abandoned.
 	OnFatal func(error)
 	// OnHung is called with a write of the Raft log that does not end: the process must cut its connections, then end.
 	OnHung func(error)
@@ -122,6 +123,7 @@ type Cluster struct {
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
 	leadership  chan bool
 	caughtUp    atomic.Bool // with the leader, once since the start
+	restoring   restoring
 
 	membership sync.Mutex // held while this leader takes a node in, and while it asks all members for something
 
@@ -154,6 +156,11 @@ func Start(c Config) (_ *Cluster, err error) {
 	if n.judge, err = n.newJudge(); err != nil {
 		return nil, err
 	}
+	_, doubt, err := readRestoreMark(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n.restoring.doubt.Store(doubt)
 	snapshots, err := n.snapshotStore()
 	if err != nil {
 		return nil, err
@@ -212,6 +219,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.run(ctx, n.removeDead)
 		n.run(ctx, n.watchClock)
 		n.run(ctx, n.watchMembers)
+		n.run(ctx, n.watchDoubt)
 		if !member {
 			n.run(ctx, n.form)
 		}
@@ -301,7 +309,7 @@ func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
-	r, err := raft.NewRaft(rc, n.config.Store, cache, n.logs, snapshots, n.peers.raftTransport())
+	r, err := raft.NewRaft(rc, machine{n.config.Store, n}, cache, n.logs, snapshots, n.peers.raftTransport())
 	if err != nil {
 		return fmt.Errorf("start Raft: %w", err)
 	}
@@ -319,6 +327,8 @@ func (n *Cluster) watchLeadership(ctx context.Context) {
 			n.established.Store(0)
 			if leads {
 				n.establish(ctx)
+			} else if m, there, err := readRestoreMark(n.config.Dir); err == nil && there && m.abandons() {
+				n.abandon(raft.ErrLeadershipLost)
 			}
 		case <-ctx.Done():
 			return
@@ -332,6 +342,15 @@ func (n *Cluster) establish(ctx context.Context) {
 	if err := r.Barrier(0).Error(); err != nil {
 		n.log.Info("leadership was lost before it began", "term", term, "error", err)
 		return
+	}
+	// A leader that restored an archive may have been lost in between.
+	if begun, err := n.epochBegun(); err != nil {
+		return // damage is reported by the store
+	} else if !begun {
+		if err := n.beginEpoch(ctx, r); err != nil {
+			n.log.Error("the epoch of a restored state could not be begun", "error", err)
+			return
+		}
 	}
 	if err := n.awaitVoters(ctx, r); err != nil {
 		n.log.Info("leadership was lost before the cluster was whole", "term", term, "error", err)
@@ -387,6 +406,8 @@ func (n *Cluster) Ready() error {
 				" it. Empty its data directory to have it join anew", *by)
 		}
 		return errors.New("no leader: fewer than a majority of the nodes reach each other")
+	case n.restoring.doubt.Load():
+		return errRestoring
 	case n.config.Store.Applied() == 0 || !n.caughtUp.Load():
 		return errors.New("the region's latest state has not reached this node yet")
 	}

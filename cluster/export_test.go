@@ -31,3 +31,10 @@ func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
 	}
 	return submit, p.expired.Load
 }
+
+// ErrCut cuts a restore short in a test, as the end of the process would.
+var ErrCut = errCut
+
+// AtRestore has do called at the points of restores: "marked", "replaced" (here), "restored" (by a majority), "committed"
+// (the epoch has begun). What it fails with cuts the restore short.
+func (n *Cluster) AtRestore(do func(point string) error) { n.restoring.at = do }

@@ -108,14 +108,32 @@ func (g *group) add(id string, expect int, others ...*member) *member {
 
 func tail(s string) string { return s[max(0, len(s)-3000):] }
 
-func (m *member) start() {
-	m.g.t.Helper()
-	noError(m.g.t, os.MkdirAll(m.dir, 0o700))
+// open opens the state as a node does.
+func (m *member) open() (*fsm.Store, error) {
 	options := fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }}
 	if m.g.skip != nil {
 		options.Skip = m.g.skip(m.config.Credentials.Identity.ID)
 	}
 	store, err := fsm.Open(m.dir, options)
+	if err != nil {
+		return nil, err
+	}
+	if abandoned, err := cluster.Abandoned(m.dir); err != nil || !abandoned {
+		return store, err
+	}
+	if err := store.Close(); err != nil {
+		return nil, err
+	}
+	if _, err := cluster.DiscardAbandoned(m.dir); err != nil {
+		return nil, err
+	}
+	return fsm.Open(m.dir, options)
+}
+
+func (m *member) start() {
+	m.g.t.Helper()
+	noError(m.g.t, os.MkdirAll(m.dir, 0o700))
+	store, err := m.open()
 	noError(m.g.t, err)
 	m.config.Store = store
 	c := m.config

@@ -55,10 +55,17 @@ func newBarrier(n *Cluster) *readindex.Barrier {
 }
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the call. It
-// fails as [readindex.Barrier.Wait] does.
+// fails as [readindex.Barrier.Wait] does, and with [quorum.ErrBehind] while the state here may never be committed: it is
+// not to be read as old state either.
 func (n *Cluster) ReadBarrier(ctx context.Context) error {
+	if n.restoring.doubt.Load() {
+		return errRestoring
+	}
 	began := time.Now()
 	err := n.barrier.Wait(ctx)
+	if n.restoring.doubt.Load() { // it came meanwhile
+		return errRestoring
+	}
 	if err == nil {
 		observe(n.config.Observe.ReadBarrier, began)
 	}

@@ -101,16 +101,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
 	n.replication = replication.New(n.base, n.service, n.log, registry)
 	n.base.KnownRegion = n.replication.KnownRegion
-	skip, err := c.skipped()
-	if err != nil {
-		return nil, err
-	}
 	timings := newTimings(registry)
-	n.store, err = fsm.Open(c.Data, fsm.Options{
-		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice, Skip: skip,
-		Flushed: by(timings.flush), Saved: by(timings.snapshot),
-	})
-	if err != nil {
+	if n.store, err = n.openStore(timings); err != nil {
 		return nil, n.mark(err)
 	}
 	n.base.Store = n.store
@@ -174,6 +166,39 @@ var moreCalls = func(*Node) []cluster.Call { return nil }
 // calls are what the peer port answers besides the cluster's own calls.
 func (n *Node) calls() []cluster.Call {
 	return slices.Concat(n.roots.calls(), n.regionCalls(), moreCalls(n))
+}
+
+// openStore opens the state, or an empty one if what is there is of a restore that was abandoned. Opening it shows that
+// no other process uses the directory.
+func (n *Node) openStore(timings *timings) (*fsm.Store, error) {
+	skip, err := n.config.skipped()
+	if err != nil {
+		return nil, err
+	}
+	dir := n.config.Data
+	options := fsm.Options{
+		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice, Skip: skip,
+		Flushed: by(timings.flush), Saved: by(timings.snapshot),
+	}
+	store, err := fsm.Open(dir, options)
+	if err != nil {
+		return nil, err
+	}
+	if abandoned, err := cluster.Abandoned(dir); err != nil {
+		return nil, errors.Join(err, store.Close())
+	} else if !abandoned {
+		return store, nil
+	}
+	if err := store.Close(); err != nil {
+		return nil, err
+	}
+	aside, err := cluster.DiscardAbandoned(dir)
+	if err != nil {
+		return nil, fmt.Errorf("discard the data of an abandoned restore: %w", err)
+	}
+	n.log.Warn("this node was lost while it led a restore: it takes the state of the region from the others. What it had"+
+		" was moved aside and can be deleted", "to", aside)
+	return fsm.Open(dir, options)
 }
 
 // checkState refuses to start over a state that this node's root key, region or account does not fit.

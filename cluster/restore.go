@@ -1,0 +1,217 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"coffer/cluster/quorum"
+	"coffer/fsm"
+)
+
+const (
+	// restoreTimeout bounds how long Raft may take to begin with a restore and to bring it to a majority.
+	restoreTimeout = time.Minute
+	// doubtTimeout is how long a node that was sent a state waits for its commitment while it has a leader.
+	doubtTimeout  = 30 * time.Second
+	doubtInterval = 50 * time.Millisecond
+)
+
+// restoring is what this node knows of states that may not be committed.
+type restoring struct {
+	under sync.Mutex  // held by the one restore under way
+	doubt atomic.Bool // the state here may never be committed: it is not read, except by whoever asks for what is here
+
+	// at is called at the points where a restore may be cut short, and cuts it by an error; for tests, nil otherwise.
+	at func(point string) error
+}
+
+func (r *restoring) reach(point string) error {
+	if r.at == nil {
+		return nil
+	}
+	return r.at(point)
+}
+
+var errRestoring = fmt.Errorf("%w: the state of this node was replaced by an archive, and that is not committed yet",
+	quorum.ErrBehind)
+
+// replaceState replaces the state of the whole region by an archive. Raft does not replicate a restore: it replaces this
+// leader's own state and log at once, and sends them to the others afterwards. If this node fails before an entry
+// behind them is committed, another leader fills the same indexes with something else. So a mark stands in the data
+// directory for that time, and this node confirms nobody's reads.
+func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, archive io.Reader) error {
+	if !n.restoring.under.TryLock() {
+		return errors.New("another restore is under way")
+	}
+	defer n.restoring.under.Unlock()
+	term := n.established.Swap(0)
+	if term == 0 {
+		return errNotLeader
+	}
+	before, err := n.newest()
+	if err != nil {
+		n.established.CompareAndSwap(0, term)
+		return err
+	}
+	err = n.beginRestore(ctx, meta, archive)
+	if errors.Is(err, errCut) {
+		return err
+	}
+	if after, listErr := n.newest(); err != nil && listErr == nil && after == before {
+		// Nothing was replaced: the archive could not be written, or Raft was changing members.
+		if markErr := n.settle(); markErr != nil {
+			return errors.Join(err, markErr)
+		}
+		n.established.CompareAndSwap(0, term)
+		return err
+	}
+	if err != nil {
+		n.abandon(err)
+		return err
+	}
+	if err := n.restoring.reach("committed"); err != nil {
+		return err
+	}
+	if err := n.settle(); err != nil {
+		n.config.OnFatal(err)
+		return err
+	}
+	n.established.CompareAndSwap(0, term) // unless leadership was lost meanwhile
+	return nil
+}
+
+// errCut is what tests cut a restore short with.
+var errCut = errors.New("cut short")
+
+// beginRestore returns when the restored state, and the beginning of its epoch behind it, are committed.
+func (n *Cluster) beginRestore(ctx context.Context, meta *raft.SnapshotMeta, archive io.Reader) error {
+	n.restoring.doubt.Store(true)
+	if err := writeRestoreMark(n.config.Dir, restoreMark{Voters: n.voters()}); err != nil {
+		return fmt.Errorf("mark the beginning of the restore: %w", err)
+	}
+	if err := n.restoring.reach("marked"); err != nil {
+		return err
+	}
+	r := n.raft.Load()
+	if err := r.Restore(meta, archive, restoreTimeout); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := n.restoring.reach("restored"); err != nil {
+		return err
+	}
+	return n.beginEpoch(context.WithoutCancel(ctx), r)
+}
+
+// beginEpoch puts an entry after a restored state, so that no node can take itself for up to date without it. Other
+// regions have seen later states, or earlier ones, and commands that were made before it are not carried out any more.
+func (n *Cluster) beginEpoch(ctx context.Context, r *raft.Raft) error {
+	entry := fsm.EncodeEntry([][]byte{n.encode(&fsm.BeginEpoch{At: time.Now().UnixMilli()})})
+	f := r.Apply(entry, restoreTimeout)
+	err := within(ctx, restoreTimeout, f)
+	if err == nil {
+		err, _ = f.Response().(error)
+	}
+	if err != nil {
+		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more: %w", err)
+	}
+	return nil
+}
+
+// epochBegun reports whether the state, if there is one, is more than what an archive held.
+func (n *Cluster) epochBegun() (begun bool, err error) {
+	err = n.config.Store.View(func(tx *fsm.Tx) error {
+		begun = tx.EpochBegun()
+		return nil
+	})
+	return begun, err
+}
+
+// newest is the index that the newest snapshot reaches.
+func (n *Cluster) newest() (uint64, error) {
+	snapshots, err := n.snapshotStore()
+	if err != nil {
+		return 0, err
+	}
+	return newestSnapshot(snapshots)
+}
+
+// settle removes the mark: the state here is committed, or was not replaced.
+func (n *Cluster) settle() error {
+	if err := removeRestoreMark(n.config.Dir); err != nil {
+		return fmt.Errorf("the mark of a restore that is done can't be removed: %w", err)
+	}
+	n.restoring.doubt.Store(false)
+	return nil
+}
+
+// abandon ends this node, which leads no more or can't bring a restored state to a majority. When it starts again it
+// discards its data, or, where nobody else can have gone on without it, carries the restore through.
+func (n *Cluster) abandon(why error) {
+	n.config.OnFatal(fmt.Errorf("a restore was not completed; whether it takes effect is not known. Start this node again:"+
+		" it then takes the region's state from the others: %w", why))
+}
+
+// machine is the state machine as Raft sees it.
+type machine struct {
+	*fsm.Store
+	n *Cluster
+}
+
+// Restore takes a state that a leader sent, or that was sent before this node stopped. It may be that of a restore, which
+// is committed only by what follows.
+func (m machine) Restore(from io.ReadCloser) error {
+	if _, there, err := readRestoreMark(m.n.config.Dir); err != nil {
+		return err
+	} else if !there {
+		if err := writeRestoreMark(m.n.config.Dir, restoreMark{}); err != nil {
+			return fmt.Errorf("mark a state that was sent: %w", err)
+		}
+	}
+	m.n.restoring.doubt.Store(true)
+	if err := m.Store.Restore(from); err != nil {
+		return err
+	}
+	return m.n.restoring.reach("replaced")
+}
+
+// watchDoubt settles a state that was sent, or carried through, once Raft says that its index is committed. One that a
+// leader does not confirm for long is not in that leader's log.
+func (n *Cluster) watchDoubt(ctx context.Context) {
+	waited := time.Duration(0)
+	every(ctx, doubtInterval, func() {
+		r := n.raft.Load()
+		if r == nil || !n.restoring.doubt.Load() || !n.restoring.under.TryLock() {
+			waited = 0
+			return
+		}
+		defer n.restoring.under.Unlock()
+		index, err := n.newest()
+		if err != nil {
+			n.log.Warn("the snapshots can't be listed", "error", err)
+			return
+		}
+		switch {
+		case r.CommitIndex() >= index:
+			if err := n.settle(); err != nil {
+				n.config.OnFatal(err)
+			}
+		case n.leader() == "" || n.leader() == n.id:
+			waited = 0
+		case waited >= doubtTimeout:
+			why := errors.New("the leader's log has something else in place of the state that this node was sent")
+			if err := writeRestoreMark(n.config.Dir, restoreMark{Conflict: true}); err != nil {
+				why = errors.Join(why, err)
+			}
+			n.abandon(why)
+		default:
+			waited += doubtInterval
+		}
+	})
+}

@@ -1,0 +1,242 @@
+package cluster_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"coffer/cluster"
+	"coffer/cluster/pki"
+	"coffer/cluster/quorum"
+	"coffer/fsm"
+)
+
+// checkpoints counts what was written since the region's beginning, or since it was restored: archives have none.
+func (m *member) checkpoints() (n int) {
+	m.g.t.Helper()
+	noError(m.g.t, m.config.Store.View(func(tx *fsm.Tx) error {
+		n = len(tx.Checkpoints())
+		return nil
+	}))
+	return n
+}
+
+// want waits until the node is ready and has so many checkpoints.
+func (m *member) want(checkpoints int) {
+	m.g.t.Helper()
+	m.awaitReady()
+	m.await(fmt.Sprintf("%s to have %d checkpoints", m.id(), checkpoints), func() error {
+		if err := m.ReadBarrier(m.g.t.Context()); err != nil {
+			return err
+		}
+		if n := m.checkpoints(); n != checkpoints {
+			return fmt.Errorf("it has %d", n)
+		}
+		return nil
+	})
+}
+
+// archived writes a checkpoint, saves an archive and writes three more.
+func (m *member) archived() []byte {
+	m.g.t.Helper()
+	noError(m.g.t, m.write("in the archive"))
+	var archive bytes.Buffer
+	noError(m.g.t, m.config.Store.Save(&archive))
+	for _, id := range []string{"a", "b", "c"} {
+		noError(m.g.t, m.write(id+": not archived"))
+	}
+	return archive.Bytes()
+}
+
+func (m *member) restore(archive []byte) error {
+	code, body, err := m.call(m.g.credentials(pki.Operator, "op"), http.MethodPost, "/restore", archive)
+	if err == nil && code != http.StatusOK {
+		err = errors.New(body)
+	}
+	return err
+}
+
+func (m *member) marked() bool {
+	_, err := os.Stat(filepath.Join(m.dir, "restoring"))
+	return err == nil
+}
+
+// cutAt has the node's next restore end at a point.
+func (m *member) cutAt(point string, before func()) {
+	m.AtRestore(func(p string) error {
+		if p != point {
+			return nil
+		}
+		before()
+		if point == "replaced" { // Raft itself goes on from there
+			return nil
+		}
+		return cluster.ErrCut
+	})
+}
+
+func fatal(c *cluster.Config) chan error {
+	ended := make(chan error, 10)
+	c.OnFatal = func(err error) { ended <- err }
+	return ended
+}
+
+// TestARestoreIsWholeOrNothing restores an archive and finds it at all nodes, without a mark.
+func TestARestoreIsWholeOrNothing(t *testing.T) {
+	nodes := newGroup(t).three()
+	leader := leaderOf(nodes...)
+	archive := leader.archived()
+	noError(t, leader.restore(archive))
+	for _, m := range nodes {
+		m.want(0)
+		m.await("no mark", func() error {
+			if m.marked() {
+				return errors.New("it is there")
+			}
+			return nil
+		})
+	}
+	if err := leader.restore([]byte("no archive")); err == nil || !leader.IsLeader() || leader.marked() {
+		t.Errorf("no archive: %v, leads %v, marked %v", err, leader.IsLeader(), leader.marked())
+	}
+	noError(t, leader.write("goes on"))
+}
+
+// TestALeaderThatIsLostDuringARestoreTakesTheOthersState ends the leader at each point. Before the restored state has
+// reached a majority the others go on with theirs, and write other entries under the same indexes. The old leader comes back,
+// twice, and has what they have.
+func TestALeaderThatIsLostDuringARestoreTakesTheOthersState(t *testing.T) {
+	for point, want := range map[string]int{"marked": 5, "restored": 1, "committed": 1} {
+		t.Run(point, func(t *testing.T) {
+			nodes := newGroup(t).three()
+			old := leaderOf(nodes...)
+			archive := old.archived()
+			old.cutAt(point, func() {})
+			_ = old.restore(archive) // cut short
+			if !old.marked() {
+				t.Fatal("there is no mark")
+			}
+			if err := old.ReadBarrier(t.Context()); !errors.Is(err, quorum.ErrBehind) {
+				t.Errorf("a read at the leader of an unfinished restore: %v", err)
+			}
+			old.stop()
+			rest := others(nodes, old)
+			next := leaderOf(rest...)
+			next.await("to take writes", func() error { return next.write("after the loss") })
+			for _, m := range rest {
+				m.want(want)
+			}
+			old.start()
+			old.stop() // at once: it may not be part of the region again yet
+			old.start()
+			old.want(want)
+			if old.marked() {
+				t.Error("the mark is still there")
+			}
+			if _, err := os.Stat(filepath.Join(old.dir, "abandoned-restore")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestARestoredStateThatWasNeverCommittedIsDiscarded takes both followers away as soon as the leader has replaced its own
+// state. It loses leadership and ends; the others go on without it, and it comes back with what they have.
+func TestARestoredStateThatWasNeverCommittedIsDiscarded(t *testing.T) {
+	g := newGroup(t)
+	ended := map[string]chan error{}
+	g.with = func(c *cluster.Config) { ended[c.Credentials.Identity.ID] = fatal(c) }
+	nodes := g.three()
+	old := leaderOf(nodes...)
+	archive := old.archived()
+	rest := others(nodes, old)
+	old.cutAt("replaced", func() {
+		for _, m := range rest {
+			m.stop()
+		}
+	})
+	restored := make(chan error, 1)
+	go func() { restored <- old.restore(archive) }()
+	select {
+	case err := <-ended[old.id()]:
+		t.Log(err)
+	case <-time.After(time.Minute):
+		t.Fatal("the leader that could not bring the restored state to anybody goes on")
+	}
+	if err := <-restored; err == nil {
+		t.Error("the restore succeeded")
+	}
+	if err := old.ReadBarrier(t.Context()); !errors.Is(err, quorum.ErrBehind) || old.Ready() == nil {
+		t.Errorf("the restored state is served: %v, ready: %v", err, old.Ready())
+	}
+	old.stop() // while it was leaving; now it is killed before it could discard anything
+	for _, m := range rest {
+		for _, other := range nodes {
+			m.config.Join = append(m.config.Join, other.config.GossipAddr)
+		}
+		m.start()
+	}
+	next := leaderOf(rest...)
+	next.await("to take writes", func() error { return next.write("after the loss") })
+	old.start()
+	old.want(5)
+	for _, m := range rest {
+		m.want(5)
+	}
+}
+
+// TestALoneNodeCarriesARestoreThrough since nobody else can have gone on without it, and nobody else has its data.
+func TestALoneNodeCarriesARestoreThrough(t *testing.T) {
+	for point, want := range map[string]int{"marked": 4, "restored": 0, "committed": 0} {
+		t.Run(point, func(t *testing.T) {
+			m := newGroup(t).add("n1", 1)
+			m.awaitReady()
+			archive := m.archived()
+			m.cutAt(point, func() {})
+			_ = m.restore(archive)
+			m.stop()
+			m.start()
+			m.want(want)
+			noError(t, m.write("goes on"))
+			m.await("no mark", func() error {
+				if m.marked() {
+					return errors.New("it is there")
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestDiscardingGoesOn where it was interrupted.
+func TestDiscardingGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"restoring", "raft.db", "state.db", "abandoned-restore/raft.db", "abandoned-restore/older", "snapshots/1/meta"} {
+		path := filepath.Join(dir, name)
+		noError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		noError(t, os.WriteFile(path, []byte(`{"voters":3}`), 0o600))
+	}
+	if abandoned, err := cluster.Abandoned(dir); !abandoned || err != nil {
+		t.Fatal(abandoned, err)
+	}
+	to, err := cluster.DiscardAbandoned(dir)
+	noError(t, err)
+	left, err := os.ReadDir(dir)
+	noError(t, err)
+	if len(left) != 1 || left[0].Name() != filepath.Base(to) {
+		t.Errorf("left: %v", left)
+	}
+	for _, name := range []string{"raft.db", "state.db", "snapshots/1/meta"} {
+		if _, err := os.Stat(filepath.Join(to, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if abandoned, err := cluster.Abandoned(dir); abandoned || err != nil {
+		t.Error(abandoned, err)
+	}
+}
