@@ -19,9 +19,8 @@ func (c *RecordAccess) apply(w *writeTx) (Outcome, error) {
 			continue
 		}
 		if s.AccessedDay < a.Day {
-			old := *s
 			s.AccessedDay = a.Day
-			w.putSecret(&old, s)
+			w.putSecret(s)
 		}
 		if v := w.Version(s, a.Version); v != nil && v.AccessedDay < a.Day {
 			v.AccessedDay = a.Day

@@ -21,11 +21,10 @@ func (w *writeTx) alter(ref Ref, do func(*secret.Secret) error) (*secret.Secret,
 	if s == nil || s.Suffix != ref.Suffix {
 		return nil, refusal.ErrConflict
 	}
-	old := *s
 	if err := do(s); err != nil {
 		return nil, err
 	}
-	w.putSecret(&old, s)
+	w.putSecret(s)
 	return s, nil
 }
 
@@ -55,16 +54,11 @@ func (w *writeTx) live(ref Ref, at int64, do func(*secret.Secret) error) (*secre
 	})
 }
 
-// putSecret stores s, whose stored form until now was old (nil for a new secret); no s removes it. Its index rows
-// follow.
-func (w *writeTx) putSecret(old, s *secret.Secret) {
-	if s == nil {
-		w.remove(tableSecrets, secretKey(old.Account, old.Name))
-		return
-	}
+// putSecret stores s. Its index rows follow.
+func (w *writeTx) putSecret(s *secret.Secret) {
 	row := encode(s)
 	stored := *s
-	w.Remember(row.Payload(), &stored)
+	w.Remember(row.Payload(), &stored) // it is likely to be changed again in the same batch
 	w.put(tableSecrets, secretKey(s.Account, s.Name), row)
 }
 
@@ -82,7 +76,7 @@ func (w *writeTx) ByName(account, name string) *secret.Secret {
 func (w *writeTx) removeSecret(s *secret.Secret) {
 	w.keepOnly(s, nil)
 	w.unlink(s)
-	w.putSecret(s, nil)
+	w.remove(tableSecrets, secretKey(s.Account, s.Name))
 }
 
 // writable refuses changes of replicas.

@@ -42,7 +42,7 @@ func (c *CreateSecret) apply(w *writeTx) (Outcome, error) {
 	}
 	s.Revision = 1
 	w.addLinks(s, c.Links, c.At)
-	w.putSecret(nil, s)
+	w.putSecret(s)
 	return created(s, c.Version), nil
 }
 

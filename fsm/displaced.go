@@ -38,8 +38,8 @@ func (w *writeTx) rename(old, s *secret.Secret) {
 		w.remove(tableVersions, versionKey(old.Account, old.Name, v.ID))
 		w.add(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(&v))
 	}
-	w.putSecret(old, nil)
-	w.putSecret(nil, s)
+	w.remove(tableSecrets, secretKey(old.Account, old.Name))
+	w.putSecret(s)
 }
 
 // Displaced is the displaced secret with the id, nil if there is none.
@@ -86,7 +86,7 @@ func (c *RestoreDisplaced) apply(w *writeTx) (Outcome, error) {
 		if err := w.receiveVersions(&back, c.Versions, c.At); err != nil {
 			return err
 		}
-		w.putSecret(nil, &back)
+		w.putSecret(&back)
 		return nil
 	})
 	return Outcome{}, err

@@ -60,9 +60,8 @@ func (c *ReceiveNotice) apply(w *writeTx) (Outcome, error) {
 	same := s != nil && s.Suffix == n.Ref.Suffix
 	if n.Kind == LinkEnded {
 		if same && s.Primary != c.From.Region && slices.Contains(s.Replicas, c.From.Region) && w.Link(c.From.Region, s).ID == n.Link {
-			old := *s
 			w.dropLink(s, c.From.Region)
-			w.putSecret(&old, s)
+			w.putSecret(s)
 		}
 		return Outcome{}, nil
 	}
@@ -76,11 +75,11 @@ func (c *ReceiveNotice) apply(w *writeTx) (Outcome, error) {
 	case n.Kind == LinkRemoved, w.Ended(n.NewLink): // or removed by the new primary, which was faster
 		w.removeSecret(s)
 	default:
-		old, r := *s, w.Replica(s)
+		r := w.Replica(s)
 		w.unlink(s)
 		s.Primary = n.Primary
 		w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: n.NewLink, ChangedAt: r.ChangedAt, ReceivedAt: r.ReceivedAt}))
-		w.putSecret(&old, s)
+		w.putSecret(s)
 	}
 	return Outcome{}, nil
 }

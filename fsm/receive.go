@@ -149,7 +149,7 @@ func (c *Receive) follow(w *writeTx, s *secret.Secret, unchanged bool) (displace
 	}
 	s.Primary, s.Replicas, s.Origin, s.Deleted = c.From.Region, nil, nil, 0
 	w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: c.Link}))
-	w.putSecret(&old, s)
+	w.putSecret(s)
 	return false, nil
 }
 
@@ -174,10 +174,6 @@ func (w *writeTx) succeeds(region, lost string) bool {
 
 // bring makes s what the state says.
 func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
-	var old *secret.Secret
-	if stored := w.ByName(s.Account, s.Name); stored != nil {
-		old = stored
-	}
 	if c.Full {
 		w.keepOnly(s, c.IDs)
 	}
@@ -205,11 +201,11 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 		w.discard(tableReplicas, key)
 		s.Primary = ""
 		w.addLinks(s, c.HandOver, c.At)
-		w.putSecret(old, s)
+		w.putSecret(s)
 		return &Received{Revision: c.Revision, KeyID: s.KeyID, AccessedDay: s.AccessedDay, TookOver: true}, nil
 	}
 	w.put(tableReplicas, key, encode(r))
-	w.putSecret(old, s)
+	w.putSecret(s)
 	return received(s, r), nil
 }
 

@@ -108,7 +108,6 @@ func (c *ReceiveVersions) apply(w *writeTx) (Outcome, error) {
 		return Outcome{Received: received(s, r)}, nil
 	}
 	err := w.atomically(func() error {
-		old := *s
 		if err := w.receiveVersions(s, c.Versions, c.At); err != nil {
 			return err
 		}
@@ -119,7 +118,7 @@ func (c *ReceiveVersions) apply(w *writeTx) (Outcome, error) {
 			r.Partial = false
 			w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(r))
 		}
-		w.putSecret(&old, s)
+		w.putSecret(s)
 		return nil
 	})
 	return Outcome{Received: received(s, r)}, err

@@ -49,9 +49,8 @@ func (w *writeTx) settle(region string, a *LinkAnswer, at int64) {
 	key := regionKey(region, s.Account, s.Name)
 	switch {
 	case a.Refused == secret.KindEnded, a.TookOver:
-		old := *s
 		w.dropLink(s, region)
-		w.putSecret(&old, s)
+		w.putSecret(s)
 		return
 	case a.Refused == secret.KindIncomplete:
 		l.Acked = 0

@@ -239,8 +239,8 @@ func TestAFailedSyncIsFinal(t *testing.T) {
 func TestApplyingWaitsForRoomAndStops(t *testing.T) {
 	s := open(t, "")
 	fullDisk(s)
-	big := string(bytes.Repeat([]byte{1}, 1<<20))
-	for i := range 16 {
+	big := string(bytes.Repeat([]byte{1}, 1<<19))
+	for i := range 32 {
 		put(t, s, fmt.Sprint("early ", i), big)
 	}
 	if err := s.Flush(); err == nil {
@@ -366,6 +366,10 @@ func TestNothingOfAFailedBatchStays(t *testing.T) {
 		"fails":       func(*rows.Writer) error { return mistake },
 		"panics":      func(*rows.Writer) error { panic(mistake) },
 		"contradicts": func(w *rows.Writer) error { w.Remove(names, []byte("nobody")); return nil },
+		"writes what no snapshot can hold": func(w *rows.Writer) error {
+			w.Put(names, []byte("big"), rows.NewRow(make([]byte, 1<<20)))
+			return nil
+		},
 	} {
 		err := func() (err error) {
 			defer func() {
@@ -425,11 +429,11 @@ func TestAFileIsCompactedWhenItIsOpened(t *testing.T) {
 	}
 	fill := func(remove bool) {
 		err := s.Update(func(w *rows.Writer) error {
-			for i := range 72 {
+			for i := range 144 {
 				if key := fmt.Append(nil, i); remove {
 					w.Remove(names, key)
 				} else {
-					w.Put(names, key, rows.NewRow(make([]byte, 1<<20)))
+					w.Put(names, key, rows.NewRow(make([]byte, 1<<19)))
 				}
 			}
 			w.Reach(w.Position().Index+1, 1)

@@ -63,7 +63,8 @@ type Snapshot struct {
 	tx     *Tx
 	omit   bool     // rows that are not archived
 	digest uint64   // that the stream ends with
-	buf    []byte   // made and not read yet
+	buf    []byte   // the part of the stream that was made last
+	unread []byte   // what is left of it
 	tables []*Table // to come
 	cursor *cursor  // over the first of them; nil before its beginning
 	begun  bool
@@ -96,7 +97,7 @@ const chunk = 64 << 10
 
 // Read reads the stream ([io.Reader]).
 func (n *Snapshot) Read(b []byte) (int, error) {
-	if len(n.buf) == 0 {
+	if len(n.unread) == 0 {
 		if n.tables == nil {
 			return 0, io.EOF
 		}
@@ -107,16 +108,16 @@ func (n *Snapshot) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	read := copy(b, n.buf)
-	n.buf = n.buf[read:]
+	read := copy(b, n.unread)
+	n.unread = n.unread[read:]
 	return read, nil
 }
 
 // fill makes the next part of the stream: at the end n.tables is nil.
 func (n *Snapshot) fill() error {
-	n.buf = n.buf[:0:cap(n.buf)]
+	n.buf = n.buf[:0]
 	if !n.begun {
-		n.begun, n.buf = true, n.Position.header()
+		n.begun, n.buf = true, append(n.buf, n.Position.header()...)
 	}
 	for len(n.buf) < chunk && len(n.tables) > 0 {
 		table := n.tables[0]
@@ -144,6 +145,7 @@ func (n *Snapshot) fill() error {
 	if n.tables == nil {
 		n.buf = n.sha.Sum(n.buf)
 	}
+	n.unread = n.buf
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -146,7 +147,8 @@ func (w *Writer) Atomically(do func() error) error {
 	return err
 }
 
-// Put writes the row of key, in place of the one that it has.
+// Put writes the row of key, in place of the one that it has. A row of more than 1 MiB, or a key of more than 4 KiB,
+// is a contradiction: no snapshot could hold it.
 func (w *Writer) Put(in *Table, key []byte, row Row) { w.put(in, key, w.find(in, key), row.bytes) }
 
 // Add is Put for a key that has no row.
@@ -182,6 +184,9 @@ func (w *Writer) put(in *Table, key []byte, old found, row []byte) {
 		}
 	}
 	if row != nil {
+		if len(key) > maxKeyLen || len(row) > maxRowLen { // it could not be read from a snapshot
+			in.Contradicts(key[:min(len(key), 64)], fmt.Sprintf("has a key of %d and a row of %d bytes", len(key), len(row)))
+		}
 		in.seal(key, row)
 		is = row[sumLen:]
 		if !in.Local {
