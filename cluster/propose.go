@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -203,7 +204,7 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, err)
 		}
 		began := time.Now()
-		results, err := proposeEntry(r, commands, local)
+		results, err := n.proposeEntry(r, commands, local)
 		if err == nil {
 			observe(n.config.Observe.Committed, began)
 		}
@@ -233,12 +234,12 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 
 // proposeEntry makes one log entry of those of the commands that the log may hold: what is in the log, every node has
 // to apply, and one that can't be read would stop them all.
-func proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, error) {
+func (n *Cluster) proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, error) {
 	results := make([]proposed, len(commands))
 	var good [][]byte
 	var places []int
 	for i, command := range commands {
-		if err := readable(command, forwarded); err != nil {
+		if err := n.readable(command, forwarded); err != nil {
 			results[i].err = fmt.Errorf("%w: %w", quorum.ErrRefused, err)
 			continue
 		}
@@ -266,13 +267,19 @@ func proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, 
 	return nil, errors.New("the entry was applied without an answer")
 }
 
-func readable(command []byte, forwarded bool) error {
+// readable returns why a command must not get into the log.
+func (n *Cluster) readable(command []byte, forwarded bool) error {
 	_, c, err := fsm.Decode(command)
 	if err != nil {
 		return err
 	}
 	if _, raises := c.(*fsm.RaiseFormat); raises && forwarded {
 		return errors.New("only the leader raises the format, after every member has told that it reads the next")
+	}
+	if need := fsm.FormatOf(c); need > fsm.FirstFormat { // members of before would stop applying there
+		if has, err := n.format(); err != nil || need > has {
+			return cmp.Or(err, fsm.ErrFormat(need, has))
+		}
 	}
 	return fsm.Check(c)
 }
