@@ -2,13 +2,56 @@
 package documents_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 const root = "../.."
+
+var (
+	link   = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	goFile = regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
+)
+
+// TestDocumentsNameWhatIs follows every link and every file of code that a document names.
+func TestDocumentsNameWhatIs(t *testing.T) {
+	var documents []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root:
+			return filepath.SkipDir
+		case strings.HasSuffix(path, ".md"):
+			documents = append(documents, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range documents {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(b)
+		for _, found := range link.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), found[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", path, found[1])
+			}
+		}
+		for _, found := range goFile.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, found[1])); err != nil && strings.Contains(found[1], "/") {
+				t.Errorf("%s names %s, which is not there", path, found[1])
+			}
+		}
+	}
+}
 
 // TestDecisionsAreNumberedOnce keeps two decisions that were made at the same time apart.
 func TestDecisionsAreNumberedOnce(t *testing.T) {
