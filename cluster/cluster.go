@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -387,31 +386,6 @@ func (n *Cluster) leader() string {
 	}
 	_, id := r.LeaderWithID()
 	return string(id)
-}
-
-// Ready says why this node can't serve reads and writes at the moment; nil if it can.
-func (n *Cluster) Ready() error {
-	r := n.raft.Load()
-	switch {
-	case r == nil:
-		if why := n.unformed.Load(); why != nil {
-			return errors.New("not part of a cluster yet: " + *why)
-		}
-		return errors.New("not part of a cluster yet")
-	case r.State() == raft.Shutdown:
-		return errors.New("this node was removed from the cluster")
-	case n.leader() == "":
-		if by := n.deniedBy.Load(); by != nil {
-			return fmt.Errorf("no leader, and %s says that this node is no member: it was removed, or the cluster was recovered without"+
-				" it. Empty its data directory to have it join anew", *by)
-		}
-		return errors.New("no leader: fewer than a majority of the nodes reach each other")
-	case n.restoring.doubt.Load():
-		return errRestoring
-	case n.config.Store.Applied() == 0 || !n.caughtUp.Load():
-		return errors.New("the region's latest state has not reached this node yet")
-	}
-	return n.config.Store.Err()
 }
 
 // LastContact is how long ago this node last heard of a leader, 0 while it leads.

@@ -70,9 +70,12 @@ func TestAnEntryThatCantBeApplied(t *testing.T) {
 		t.Helper()
 		noError(t, testcluster.Eventually(ctx(t, time.Minute), n.ID+" to stop applying", func() error {
 			status, body, err := n.Get("/readyz")
-			found := skipFlag.FindStringSubmatch(body)
-			if err != nil || status != http.StatusServiceUnavailable || found == nil {
+			if err != nil || status != http.StatusServiceUnavailable || body != "not ready: halted\n" {
 				return fmt.Errorf("%d %q %w", status, body, err)
+			}
+			found := skipFlag.FindStringSubmatch(operate(t, n, "cluster", "status"))
+			if found == nil {
+				return errors.New("its status does not name the entry")
 			}
 			flag = found[1]
 			return nil

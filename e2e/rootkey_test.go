@@ -21,16 +21,19 @@ import (
 	"coffer/kms/rootkey"
 )
 
-// notReady waits until the node says on /readyz that it is not ready, for the reason.
-func notReady(t *testing.T, n *testcluster.Node, reason string) {
+// isSealed waits until the node says on /readyz that it is sealed, and no more; operators are told why.
+func isSealed(t *testing.T, n *testcluster.Node, why string) {
 	t.Helper()
-	noError(t, testcluster.Eventually(ctx(t, time.Minute), n.ID+" to say "+reason, func() error {
+	noError(t, testcluster.Eventually(ctx(t, time.Minute), n.ID+" to be sealed: "+why, func() error {
 		status, body, err := n.Get("/readyz")
 		if err != nil {
 			return err
 		}
-		if status != 503 || !strings.Contains(body, reason) {
+		if status != 503 || body != "not ready: sealed\n" {
 			return fmt.Errorf("%d %s", status, body)
+		}
+		if told := operate(t, n, "rootkey", "status"); !strings.Contains(told, why) {
+			return errors.New(told)
 		}
 		return nil
 	}))
@@ -169,7 +172,7 @@ func TestRootKeyRotation(t *testing.T) {
 		"--force"); !strings.Contains(out, "without it: "+down.ID) {
 		t.Errorf("the forced rotation says %q", out)
 	}
-	notReady(t, down, "sealed")
+	isSealed(t, down, "sealed")
 	reads(cluster.Nodes[0])
 	down.Stop()
 	down.Env = []string{"THIRD_KEY=" + third}
@@ -230,7 +233,7 @@ func TestShares(t *testing.T) {
 		noError(t, n.Start())
 	}
 	for _, n := range cluster.Nodes {
-		notReady(t, n, "sealed")
+		isSealed(t, n, "sealed")
 	}
 	unseal := func(n *testcluster.Node, give ...string) string {
 		t.Helper()
@@ -265,7 +268,7 @@ func TestShares(t *testing.T) {
 	n := cluster.Nodes[1]
 	n.Kill()
 	noError(t, n.Start())
-	notReady(t, n, "sealed")
+	isSealed(t, n, "sealed")
 	_, err = n.Client(testcluster.Once).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
 		SecretId: aws.String("s"),
 	})
@@ -312,7 +315,7 @@ func TestRootKeyInAnotherRegion(t *testing.T) {
 	n := cluster.Nodes[0]
 	n.Kill()
 	noError(t, n.Start())
-	notReady(t, n, "sealed: the root key awskms:alias/root can't be reached")
+	isSealed(t, n, "sealed: the root key awskms:alias/root can't be reached")
 	// what is unwrapped stays
 	get(t, cluster.Nodes[1].Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("s")})
 	noError(t, keeper.Nodes[0].Start())
@@ -348,7 +351,7 @@ func TestRootKeyInHSM(t *testing.T) {
 	n.Stop()
 	noError(t, os.WriteFile(pin, []byte("9999\n"), 0o600))
 	noError(t, n.Start())
-	notReady(t, n, "sealed: the HSM's token coffer")
+	isSealed(t, n, "sealed: the HSM's token coffer")
 	noError(t, os.WriteFile(pin, []byte("1234\n"), 0o600))
 	ready(t, n)
 }

@@ -43,7 +43,7 @@ func FuzzRequest(f *testing.F) {
 	base := &serving.Base{Region: "us-east-1", Store: store, Cluster: alone{}, Keyring: serving.NewKeyring(), Now: time.Now, Random: rand.Reader}
 	server := httpapi.New(httpapi.Config{
 		Region: "us-east-1", Access: credentials, Registry: prometheus.NewRegistry(), Log: quiet, Now: time.Now,
-		Ready:   func() error { return nil },
+		Ready:   func() string { return "" },
 		Secrets: sm.New(base), Keys: kmsservice.New(base),
 	})
 	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue", "UpdateSecret", "ListSecrets", "UpdateSecretVersionStage",

@@ -22,11 +22,12 @@ import (
 
 // Config of a Server.
 type Config struct {
-	Region   string
-	Secrets  *sm.Service
-	Keys     *kmsservice.Service
-	Access   iam.Keys
-	Ready    func() error    // why reads and writes can't be served, nil if they can
+	Region  string
+	Secrets *sm.Service
+	Keys    *kmsservice.Service
+	Access  iam.Keys
+	// Ready is why reads and writes can't be served, in a word that anyone may read; empty if they can.
+	Ready    func() string
 	Warnings func() []string // classes of what is wrong though requests are answered
 	TLS      *tls.Config     // of the connections; nil for plain HTTP
 	Limits   Limits          // [DefaultLimits] if zero
@@ -38,7 +39,7 @@ type Config struct {
 // Server answers the client port.
 type Server struct {
 	operations  map[string]operation
-	ready       func() error
+	ready       func() string
 	warnings    func() []string
 	log         *slog.Logger
 	now         func() time.Time
@@ -133,8 +134,8 @@ func protocolError(err error, c echo.Context) {
 }
 
 func (s *Server) handleReady(c echo.Context) error {
-	if err := s.ready(); err != nil {
-		return c.String(http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
+	if why := s.ready(); why != "" {
+		return c.String(http.StatusServiceUnavailable, "not ready: "+why+"\n")
 	}
 	text := "ready\n"
 	for _, w := range s.warnings() {

@@ -14,6 +14,7 @@ import (
 
 // How often the background jobs run.
 const (
+	readyInterval   = time.Second
 	purgeInterval   = 5 * time.Second
 	keysInterval    = 5 * time.Second
 	accessInterval  = 5 * time.Second
@@ -38,6 +39,7 @@ func (n *Node) startJobs(ctx context.Context, g *errgroup.Group) {
 	}
 	atOnce(replicationRest, n.replication.Run)
 	job(followInterval, n.unseal)
+	job(readyInterval, n.noteReady)
 	job(purgeInterval, n.purge)
 	job(keysInterval, n.advanceKeys)
 	job(accessInterval, func(ctx context.Context) {
@@ -79,6 +81,20 @@ func (n *Node) unseal(ctx context.Context) {
 	if err := n.initialize(ctx); err != nil {
 		n.log.Warn("the cluster's state could not be formed yet", "error", err)
 	}
+}
+
+// noteReady logs why the node is not ready, when that changes.
+func (n *Node) noteReady(context.Context) {
+	err := n.ready()
+	now := class(err)
+	switch {
+	case now == n.noted:
+	case err == nil:
+		n.log.Info("this node is ready")
+	default:
+		n.log.Warn("this node is not ready", "class", now, "error", err)
+	}
+	n.noted = now
 }
 
 // purge deletes, on the leader, the secrets whose recovery window is over.

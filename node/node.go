@@ -56,6 +56,7 @@ type Node struct {
 	clientCert  *pki.Reloading // of the client port; nil where it speaks no TLS
 	listener    net.Listener
 	stopping    chan struct{}
+	noted       string     // why it was not ready when that was last logged; used by one job
 	leaving     chan error // why it has to leave service
 }
 
@@ -150,7 +151,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	n.replication.Join(n.cluster)
 	n.cluster.Begin()
 	n.server = httpapi.New(httpapi.Config{
-		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: n.ready, Warnings: n.warnings,
+		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: func() string { return class(n.ready()) }, Warnings: n.warnings,
 		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
@@ -306,22 +307,34 @@ func (n *Node) beginEpoch(ctx context.Context) error {
 	return err
 }
 
-// ready says why this node can't serve reads and writes.
+// ready says why this node can't serve reads and writes, with a [cluster.NotReady].
 func (n *Node) ready() error {
 	select {
 	case <-n.stopping:
-		return errors.New("this node is stopping")
+		return &cluster.NotReady{Class: cluster.Stopping, Why: errors.New("this node is stopping")}
 	default:
 	}
 	if err := n.roots.sealed(); err != nil {
-		return err
+		return &cluster.NotReady{Class: cluster.Sealed, Why: err}
 	}
 	if err := n.cluster.Ready(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return n.base.Warm(ctx)
+	if err := n.base.Warm(ctx); err != nil {
+		return &cluster.NotReady{Class: cluster.Sealed, Why: err}
+	}
+	return nil
+}
+
+// class is what anyone may know of what [Node.ready] returns, empty if the node is ready.
+func class(err error) string {
+	var why *cluster.NotReady
+	if errors.As(err, &why) {
+		return why.Class
+	}
+	return ""
 }
 
 // warnings are classes of what is wrong though this node serves: anyone may read them, so the status and the log
