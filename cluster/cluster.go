@@ -133,6 +133,7 @@ type Cluster struct {
 	unformed  atomic.Pointer[string] // why it is not part of one yet
 	deniedBy  atomic.Pointer[string] // members that do not count this node as one, while they are too few to be believed
 	removed   sync.Once
+	foreign   atomic.Pointer[map[string][]string] // other clusters of this region
 
 	begin  func()
 	cancel context.CancelFunc
@@ -219,6 +220,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.run(ctx, n.watchClock)
 		n.run(ctx, n.watchMembers)
 		n.run(ctx, n.watchDoubt)
+		n.run(ctx, n.watchForeign)
 		if !member {
 			n.run(ctx, n.form)
 		}

@@ -72,7 +72,7 @@ func (n *Cluster) tryForm(ctx context.Context) error {
 func (n *Cluster) formedNodes(ctx context.Context) map[string][]string {
 	formed := map[string][]string{}
 	for id, m := range n.gossip.members() {
-		if id == n.id || m.Cluster == "" {
+		if id == n.id || m.Cluster == "" || m.Cluster == n.ID() { // as it says, which costs no question
 			continue
 		}
 		if said, err := n.askMembership(ctx, id); err == nil && said.Cluster != "" {

@@ -38,6 +38,8 @@ type Status struct {
 	Clock   Clock    `json:"clock"`
 	Format  uint64   `json:"format,omitempty"` // of the state
 	Members []Member `json:"members"`
+	// Others are the nodes of other clusters of this region, by the clusters' ids. There should be none.
+	Others map[string][]string `json:"other_clusters,omitempty"`
 }
 
 // Status describes this node and its cluster.
@@ -55,7 +57,7 @@ func (n *Cluster) Status() Status {
 		s.Format = c.Format
 		return nil
 	})
-	s.Cluster = n.ID()
+	s.Cluster, s.Others = n.ID(), n.OtherClusters()
 	r := n.raft.Load()
 	if r == nil {
 		return s

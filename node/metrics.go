@@ -28,6 +28,8 @@ func (n *Node) registerMetrics(r *prometheus.Registry) {
 
 	gauge("coffer_raft_leader", "1 on the node that leads the region, 0 elsewhere.",
 		func() float64 { return one(n.cluster.IsLeader()) })
+	gauge("coffer_other_clusters", "Other clusters of this region that the node has found; there should be none.",
+		func() float64 { return float64(len(n.cluster.OtherClusters())) })
 	gauge("coffer_raft_term", "Raft term.", func() float64 { return float64(n.cluster.Status().Term) })
 	gauge("coffer_raft_applied_index", "Last log entry in the node's state.",
 		func() float64 { return float64(n.store.Applied()) })
