@@ -63,6 +63,9 @@ type Config struct {
 	OnFatal func(error)
 	// OnHung is called with a write of the Raft log that does not end: the process must cut its connections, then end.
 	OnHung func(error)
+	// OnDiverged is called, with an error that wraps ErrDiverged, when a majority of the voters has another state than this
+	// node: it has to leave service, and to take everything anew.
+	OnDiverged func(error)
 	// OnRemoved is called once, with an error that wraps ErrRemoved, when this node finds that it was removed.
 	OnRemoved func(error)
 
@@ -133,6 +136,7 @@ type Cluster struct {
 	unformed  atomic.Pointer[string] // why it is not part of one yet
 	deniedBy  atomic.Pointer[string] // members that do not count this node as one, while they are too few to be believed
 	removed   sync.Once
+	examining sync.Mutex                          // held while this node looks into whether its state differs
 	foreign   atomic.Pointer[map[string][]string] // other clusters of this region
 
 	begin  func()

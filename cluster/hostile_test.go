@@ -252,3 +252,24 @@ func TestNodeLearnsThatItWasRemoved(t *testing.T) {
 	down.start()
 	told(down)
 }
+
+// TestAccusedNodeAsksTheOthers has the leader say of a follower, whose state is right, that it differs.
+func TestAccusedNodeAsksTheOthers(t *testing.T) {
+	g := newGroup(t)
+	nodes := g.three()
+	leader := leaderOf(nodes...)
+	victim := others(nodes, leader)[0]
+	noError(t, leader.write("checkpoint"))
+	report, err := leader.CompareDigests(t.Context())
+	noError(t, err)
+	undisturbed(t, func() {
+		for _, index := range []uint64{report.Index, 1} {
+			body, err := cbor.Marshal(map[int]uint64{1: index, 2: leader.Status().Term})
+			noError(t, err)
+			status, text, err := victim.call(leader.config.Credentials, http.MethodPost, "/damaged", body)
+			if err != nil || status != http.StatusConflict {
+				t.Errorf("at entry %d: %d %s %v", index, status, text, err)
+			}
+		}
+	}, nodes...)
+}

@@ -151,6 +151,7 @@ func (m *member) start() {
 		}}))
 		return err
 	}
+	c.OnDiverged = func(err error) { m.left <- err }
 	c.OnRemoved = func(err error) { m.left <- err }
 	m.Cluster, err = cluster.Start(c)
 	noError(m.g.t, err)

@@ -149,7 +149,7 @@ func (n *Node) compare(ctx context.Context) {
 	case report.Unclear:
 		n.log.Error("the nodes' states differ and no majority agrees: stop the cluster and restore a snapshot", "index", report.Index, "digests", report.Digests)
 	case len(report.Differ) > 0:
-		n.log.Error("nodes whose state differs from the majority's were told to stop", "index", report.Index, "nodes", report.Differ)
+		n.log.Error("the state of nodes differs from the majority's; one at a time looks into it, and takes everything anew", "index", report.Index, "nodes", report.Differ)
 	}
 }
 

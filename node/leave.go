@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"coffer/cluster"
+	"coffer/cluster/raftlog"
 	"coffer/damage"
+	"coffer/fsm"
 )
 
 // damagedFile marks a data directory that must not be used again.
@@ -17,6 +21,77 @@ const damagedFile = "DAMAGED"
 
 // removedFile marks the data directory of a node that was removed from its cluster.
 const removedFile = "REMOVED"
+
+// rebuildFile marks the data directory of a node whose state differs from the others': the next start keeps what there is
+// aside, and takes everything from the leader anew.
+const rebuildFile = "REBUILD"
+
+// asidePrefix is how directories are named that hold what was kept aside.
+const asidePrefix = "damaged-"
+
+// ErrRebuild says that the node is to be started again at once, to take everything from the leader anew.
+var ErrRebuild = errors.New("this node starts again, to take everything from the leader anew")
+
+// setAside moves what this node stored out of the way, if it is marked so. Interrupted, it goes on at the next start. What
+// was kept aside before is deleted: one copy serves whoever wants to know what happened.
+func setAside(dir string, now time.Time) error {
+	mark := filepath.Join(dir, rebuildFile)
+	if _, err := os.Stat(mark); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(dir, asidePrefix+now.UTC().Format("20060102T150405Z"))
+	stored := func(name string) bool {
+		for _, file := range []string{fsm.File, raftlog.File, raftlog.StateFile, "snapshots"} {
+			if strings.HasPrefix(name, file) {
+				return true
+			}
+		}
+		return false
+	}
+	var old, move []string
+	for _, e := range entries {
+		switch path := filepath.Join(dir, e.Name()); {
+		case strings.HasPrefix(e.Name(), asidePrefix):
+			old = append(old, path)
+		case stored(e.Name()):
+			move = append(move, path)
+		}
+	}
+	if slices.Contains(move, filepath.Join(dir, fsm.File)) {
+		for _, path := range old { // and not what an interrupted move has brought there
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	// The state first: if this ends here, what is left of the log says what was there, and the mark that it goes on.
+	slices.SortFunc(move, func(a, b string) int { return strings.Compare(filepath.Base(b), filepath.Base(a)) })
+	for _, path := range move {
+		if err := os.Rename(path, filepath.Join(to, filepath.Base(path))); err != nil {
+			return err
+		}
+	}
+	return os.Remove(mark)
+}
+
+// diverged marks the data directory and ends the node's service, to have it rebuilt.
+func (n *Node) diverged(why error) {
+	what := fmt.Sprintf("%s: %v\n", n.options.Now().UTC().Format(time.RFC3339), why)
+	if err := os.WriteFile(filepath.Join(n.config.Data, rebuildFile), []byte(what), 0o600); err != nil {
+		n.log.Error("this node's state differs, and it can't be marked to be rebuilt", "error", err)
+		return // the leader will say so again
+	}
+	n.leave(fmt.Errorf("%w: %w", ErrRebuild, why))
+}
 
 // checkMarks refuses a data directory that must not be served from.
 func checkMarks(dir string) error {

@@ -82,6 +82,9 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err := checkMarks(c.Data); err != nil {
 		return nil, err
 	}
+	if err := setAside(c.Data, o.Now()); err != nil {
+		return nil, fmt.Errorf("keep the state that differs aside: %w", err)
+	}
 	if n.secrets, err = c.load(); err != nil {
 		return nil, err
 	}
@@ -139,7 +142,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
 		RootKeyID: n.rootKeyID, Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
-		OnRemoved: n.wasRemoved, OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
+		OnRemoved: n.wasRemoved, OnDiverged: n.diverged, OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
 		Observe: cluster.Observe{
 			LogWritten: by(timings.logWrite), Committed: by(timings.commit), ReadBarrier: by(timings.barrier),
 		},
@@ -407,6 +410,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case why := <-n.leaving:
 		n.log.Error("this node leaves service", "error", why)
 		close(n.stopping)
+		n.cluster.StepDown()
 		err := n.stopServing()
 		stopJobs()
 		err = errors.Join(why, err, <-served)

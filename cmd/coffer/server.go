@@ -115,11 +115,17 @@ func runServer(ctx context.Context, o serverOptions) error {
 			cancel()
 		}()
 	}
-	n, err := node.Start(o.Config, node.Options{Log: log, Now: time.Now, Version: version, Die: func(err error) { die(log, err) }})
-	if err != nil {
-		return err
+	for {
+		n, err := node.Start(o.Config, node.Options{
+			Log: log, Now: time.Now, Version: version, Die: func(err error) { die(log, err) },
+		})
+		if err != nil {
+			return err
+		}
+		if err := n.Run(ctx); !errors.Is(err, node.ErrRebuild) {
+			return err
+		}
 	}
-	return n.Run(ctx)
 }
 
 // die ends the process at once.
