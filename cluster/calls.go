@@ -162,7 +162,7 @@ func (n *Cluster) callAt(ctx context.Context, id, addr, path string, body []byte
 func (n *Cluster) callWith(
 	ctx context.Context, client *http.Client, id, path string, body []byte, into any,
 ) error {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
 	if err != nil {

@@ -31,11 +31,12 @@ type Config struct {
 	PeerAdvertise   string // host:port that others reach it by; PeerAddr's if empty
 	GossipAddr      string
 	GossipAdvertise string
-	GossipKey       []byte   // common to the nodes of a region; any length from 32 bytes
-	Join            []string // gossip addresses of other nodes
-	BootstrapExpect int      // nodes that form a new cluster; 0 only joins
-	Endpoint        string   // URL of this node's client port, told to others
-	NonVoter        bool     // this node never becomes a voter: it answers reads, and counts for nothing
+	GossipKey       []byte        // common to the nodes of a region; any length from 32 bytes
+	Join            []string      // gossip addresses of other nodes
+	BootstrapExpect int           // nodes that form a new cluster; 0 only joins
+	Endpoint        string        // URL of this node's client port, told to others
+	ElectionTimeout time.Duration // see [CheckElectionTimeout]; [DefaultElectionTimeout] if 0
+	NonVoter        bool          // this node never becomes a voter: it answers reads, and counts for nothing
 
 	RemoveDead quorum.RemoveDead // when servers that do not answer are removed
 
@@ -87,10 +88,7 @@ func observe(by func(time.Duration), began time.Time) {
 	}
 }
 
-// Timings of Raft. A lost leader is noticed after one to two times electionTimeout.
 const (
-	electionTimeout   = 400 * time.Millisecond
-	leaderLease       = 200 * time.Millisecond
 	commitTimeout     = 10 * time.Millisecond // a follower learns of a commit at most this late
 	gossipTimeout     = 2 * time.Second
 	peerTimeout       = 3 * time.Second
@@ -118,6 +116,8 @@ type Cluster struct {
 	logs     *raftlog.Log
 	proposer *proposer
 	barrier  *readindex.Barrier
+	kept     *readindex.Kept
+	timing   timing
 	started  time.Time // when [Start] was called
 	judge    *clocks.Judge
 
@@ -150,6 +150,7 @@ func Start(c Config) (_ *Cluster, err error) {
 	n := &Cluster{
 		config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8), started: time.Now(),
 	}
+	n.timing = timingOf(c.ElectionTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	defer func() {
@@ -158,6 +159,9 @@ func Start(c Config) (_ *Cluster, err error) {
 		}
 	}()
 	if n.judge, err = n.newJudge(); err != nil {
+		return nil, err
+	}
+	if n.kept, err = readindex.OpenKept(c.Dir); err != nil {
 		return nil, err
 	}
 	_, doubt, err := readRestoreMark(c.Dir)
@@ -278,9 +282,9 @@ func (n *Cluster) hasEntries(newest uint64) (bool, error) {
 func (n *Cluster) raftConfig() *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(n.id)
-	rc.HeartbeatTimeout = electionTimeout
-	rc.ElectionTimeout = electionTimeout
-	rc.LeaderLeaseTimeout = leaderLease
+	rc.HeartbeatTimeout = n.timing.election
+	rc.ElectionTimeout = n.timing.election
+	rc.LeaderLeaseTimeout = n.timing.lease
 	rc.CommitTimeout = commitTimeout
 	rc.SnapshotThreshold = snapshotThreshold
 	rc.TrailingLogs = trailingLogs
@@ -344,7 +348,7 @@ func (n *Cluster) watchLeadership(ctx context.Context) {
 func (n *Cluster) establish(ctx context.Context) {
 	r := n.raft.Load()
 	term := r.CurrentTerm()
-	if err := r.Barrier(0).Error(); err != nil {
+	if err := n.awaitBarrier(ctx, r, term); err != nil {
 		n.log.Info("leadership was lost before it began", "term", term, "error", err)
 		return
 	}
@@ -365,6 +369,17 @@ func (n *Cluster) establish(ctx context.Context) {
 	n.log.Info("this node leads the region", "term", term)
 	if err := n.config.OnLeader(ctx); err != nil {
 		n.log.Error("the new leader could not prepare", "error", err)
+	}
+}
+
+// awaitBarrier waits until all that was committed before the term is applied here, as long as this node leads in it.
+func (n *Cluster) awaitBarrier(ctx context.Context, r *raft.Raft, term uint64) error {
+	for {
+		err := within(ctx, membershipTimeout, r.Barrier(membershipTimeout))
+		if err == nil || ctx.Err() != nil || r.State() != raft.Leader || r.CurrentTerm() != term {
+			return err
+		}
+		n.log.Warn("what was committed before is not applied yet", "term", term, "error", err)
 	}
 }
 
@@ -413,7 +428,7 @@ func (n *Cluster) StepDown() {
 	if r == nil || r.State() != raft.Leader || n.voters() < 2 {
 		return
 	}
-	if err := r.LeadershipTransfer().Error(); err != nil {
+	if err := within(context.Background(), membershipTimeout, r.LeadershipTransfer()); err != nil {
 		n.log.Warn("leadership could not be handed over", "error", err)
 	}
 }
@@ -461,6 +476,11 @@ func (n *Cluster) Stop() {
 	n.done.Wait()
 	if n.barrier != nil {
 		n.barrier.Close()
+	}
+	if n.kept != nil {
+		if err := n.closeKept(); err != nil {
+			n.log.Warn("when this node's state was confirmed can't be kept; after a restart it will seem older", "error", err)
+		}
 	}
 	if n.client != nil {
 		n.client.CloseIdleConnections()

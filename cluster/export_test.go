@@ -8,7 +8,7 @@ import (
 
 // PutIntoLog puts an entry into the log as it is, as a leader of another version, or one with a mistake, would.
 func (n *Cluster) PutIntoLog(entry []byte) error {
-	return n.raft.Load().Apply(entry, proposeTimeout).Error()
+	return n.raft.Load().Apply(entry, n.timing.propose).Error()
 }
 
 // RunProposer runs a proposer whose batches are carried out by carry, until ctx ends. It returns how commands are submitted,

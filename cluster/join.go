@@ -89,12 +89,13 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		n.log.Info("a member returned without its data; taking it in anew", "node", id)
-		if err := raftNode.RemoveServer(raft.ServerID(id), 0, membershipTimeout).Error(); err != nil {
+		if err := n.remove(r.Context(), id); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
 	}
-	err = raftNode.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, membershipTimeout).Error()
+	added := raftNode.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, membershipTimeout)
+	err = within(r.Context(), membershipTimeout, added)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return

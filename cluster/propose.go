@@ -21,14 +21,11 @@ import (
 // errNotLeader says that a proposal came to a node that does not lead, and was not made.
 var errNotLeader = errors.New("not the leader")
 
-// A proposal is given up after proposeTimeout: long enough for an election, short enough for clients.
-const (
-	proposeTimeout = 8 * time.Second
-	retryAfter     = 25 * time.Millisecond
-)
+const retryAfter = 25 * time.Millisecond
 
 // A batch is as many waiting commands as fit into one log entry. While batchesInFlight of them are under
-// way, commands gather for the next. (fsm.Window is computed from proposeTimeout and batchesInFlight.)
+// way, commands gather for the next. (fsm.Window is computed from how long proposals are tried
+// and batchesInFlight.)
 const (
 	batchCommands   = 256
 	batchBytes      = 128 << 10
@@ -81,10 +78,10 @@ func (p *proposer) live(q *proposal) bool {
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
-// the context or proposeTimeout ends; the error is then [quorum.ErrUnavailable]. It is [quorum.ErrRefused] for what is no
+// the context ends, or for so long that an election fits; the error is then [quorum.ErrUnavailable]. It is [quorum.ErrRefused] for what is no
 // command, and [quorum.ErrHalted] where the leader can't go on.
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
 	defer cancel()
 	for {
 		out, err := n.proposer.submit(ctx, command, false)
@@ -204,7 +201,7 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, err)
 		}
 		began := time.Now()
-		results, err := n.proposeEntry(r, commands, local)
+		results, err := n.proposeEntry(ctx, r, commands, local)
 		if err == nil {
 			observe(n.config.Observe.Committed, began)
 		}
@@ -234,7 +231,9 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 
 // proposeEntry makes one log entry of those of the commands that the log may hold: what is in the log, every node has
 // to apply, and one that can't be read would stop them all.
-func (n *Cluster) proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) ([]proposed, error) {
+func (n *Cluster) proposeEntry(
+	ctx context.Context, r *raft.Raft, commands [][]byte, forwarded bool,
+) ([]proposed, error) {
 	results := make([]proposed, len(commands))
 	var good [][]byte
 	var places []int
@@ -248,8 +247,8 @@ func (n *Cluster) proposeEntry(r *raft.Raft, commands [][]byte, forwarded bool) 
 	if len(good) == 0 {
 		return results, nil
 	}
-	f := r.Apply(fsm.EncodeEntry(good), proposeTimeout)
-	if err := f.Error(); err != nil {
+	f := r.Apply(fsm.EncodeEntry(good), n.timing.propose)
+	if err := within(ctx, n.timing.propose, f); err != nil {
 		return nil, err
 	}
 	switch answer := f.Response().(type) {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -47,6 +48,7 @@ func newBarrier(n *Cluster) *readindex.Barrier {
 	return readindex.New(readindex.Config{
 		Self:    n.id,
 		Node:    member{n},
+		Timeout: n.timing.read,
 		Cluster: func() readindex.ClusterID { return readindex.IDOf(n.ID()) },
 		Dial: func(ctx context.Context, id string) (net.Conn, error) {
 			return n.peers.dial(ctx, id, readindex.Protocol)
@@ -72,6 +74,20 @@ func (n *Cluster) ReadBarrier(ctx context.Context) error {
 	return err
 }
 
+// StaleFor is how old this node's state may be: the time since the newest round began that confirmed it, in this life or
+// before the last start.
+func (n *Cluster) StaleFor() time.Duration { return n.kept.Age(n.barrier.Confirmed()) }
+
+// closeKept keeps the newest confirmation of all.
+func (n *Cluster) closeKept() error {
+	err := n.config.Store.Flush()
+	if err == nil && n.barrier != nil {
+		durable, _ := n.config.Store.Durable()
+		err = n.kept.Note(n.barrier.Confirmed(), durable)
+	}
+	return errors.Join(err, n.kept.Close())
+}
+
 // confirmInterval is how often this node has its state confirmed also without readers, so that it knows how old it is
 // when the leader is lost.
 const confirmInterval = time.Second
@@ -79,10 +95,17 @@ const confirmInterval = time.Second
 // keepConfirmed has this node's state confirmed now and then, and notes when it was for the first time: when the node has
 // applied what the leader had. Raft can let a node that was away wait for seconds before it sends it anything.
 func (n *Cluster) keepConfirmed(ctx context.Context) {
+	failed := false
 	for {
 		pause := confirmInterval
 		if n.ReadBarrier(ctx) == nil {
 			n.caughtUp.Store(true)
+			durable, _ := n.config.Store.Durable()
+			err := n.kept.Note(n.barrier.Confirmed(), durable)
+			if err != nil && !failed {
+				n.log.Warn("when this node's state was confirmed can't be kept; after a restart it will seem older", "error", err)
+			}
+			failed = err != nil
 		} else if !n.caughtUp.Load() {
 			pause = retryAfter
 		}

@@ -155,7 +155,7 @@ func TestLostMajority(t *testing.T) {
 		SecretId: aws.String("alone"), SecretString: aws.String("w"),
 	})
 	wantCode(t, err, "ServiceUnavailableException", "no majority")
-	if took := time.Since(start); took > 12*time.Second {
+	if took := time.Since(start); took > 7*time.Second { // 4.5 s, and what a busy machine adds
 		t.Errorf("the refusal took %v", took)
 	}
 	if status, body, _ := left.Get("/readyz"); status != http.StatusServiceUnavailable {

@@ -27,8 +27,8 @@ type workload struct {
 	recorder *history.Recorder
 	stop     context.CancelFunc
 	clients  sync.WaitGroup
-	ok       atomic.Int64 // operations that succeeded
-	stale    atomic.Int64 // reads answered without a leader
+	ok       atomic.Int64                        // operations that succeeded
+	stale    map[*testcluster.Node]*atomic.Int64 // reads answered without a leader, by the node
 	wrong    atomic.Pointer[string]
 }
 
@@ -45,6 +45,10 @@ func startWorkload(t *testing.T, c *testcluster.Cluster) *workload {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	w := &workload{t: t, cluster: c, recorder: history.NewRecorder(), stop: stop}
+	w.stale = map[*testcluster.Node]*atomic.Int64{}
+	for _, n := range c.Nodes {
+		w.stale[n] = &atomic.Int64{}
+	}
 	t.Cleanup(stop)
 	for i := range workloadSecrets {
 		_, err := c.Balanced().CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String(secretName(i))})
@@ -86,7 +90,7 @@ func (w *workload) client(ctx context.Context, node *testcluster.Node, random *r
 			id = w.recorder.Do(id, in, func() history.Output {
 				out := w.get(c, name, in.Label)
 				if mark.Stale {
-					w.stale.Add(1)
+					w.stale[node].Add(1)
 					return history.Output{Unknown: true}
 				}
 				if !out.Unknown {
@@ -159,6 +163,18 @@ func (w *workload) progress() {
 	}))
 }
 
+// awaitStale waits until a node has answered a read without a leader's word.
+func (w *workload) awaitStale(n *testcluster.Node) {
+	w.t.Helper()
+	before := w.stale[n].Load()
+	noError(w.t, testcluster.Eventually(ctx(w.t, time.Minute), n.ID+" to mark a read as stale", func() error {
+		if w.stale[n].Load() == before {
+			return errors.New("it has marked none")
+		}
+		return nil
+	}))
+}
+
 // finish ends the clients and checks their history.
 func (w *workload) finish() {
 	w.t.Helper()
@@ -169,5 +185,9 @@ func (w *workload) finish() {
 	}
 	ops := w.recorder.Operations()
 	noError(w.t, history.Check(ops, time.Minute))
-	w.t.Logf("%d operations are linearizable; %d reads were marked stale", len(ops), w.stale.Load())
+	stale := int64(0)
+	for _, count := range w.stale {
+		stale += count.Load()
+	}
+	w.t.Logf("%d operations are linearizable; %d reads were marked stale", len(ops), stale)
 }

@@ -92,4 +92,4 @@ func (alone) Propose(context.Context, []byte) (fsm.Outcome, error) {
 	return fsm.Outcome{}, errors.New("no cluster")
 }
 func (alone) ReadBarrier(context.Context) error { return nil }
-func (alone) LastContact() time.Duration        { return 0 }
+func (alone) StaleFor() time.Duration           { return 0 }

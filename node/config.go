@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"coffer/cluster"
 	"coffer/cluster/pki"
 	"coffer/cluster/quorum"
 	"coffer/httpapi"
@@ -51,6 +52,8 @@ type Config struct {
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
 	NonVoter        bool     `mapstructure:"non-voter"`        // never votes: answers reads and counts for nothing
 
+	ElectionTimeout time.Duration `mapstructure:"election-timeout"` // that a node waits for a word of its leader; 0: default
+
 	RemoveDeadAfter string `mapstructure:"remove-dead-after"` // when servers that do not answer are removed: a duration, off or auto
 
 	SkipEntry []string `mapstructure:"skip-entry"` // entries of the log that are given up, INDEX:CHECKSUM each, the same on every node
@@ -77,6 +80,9 @@ func (c *Config) Check() error {
 		}
 	}
 	if _, err := c.removeDead(); err != nil {
+		return err
+	}
+	if err := cluster.CheckElectionTimeout(c.ElectionTimeout); err != nil {
 		return err
 	}
 	if _, err := c.skipped(); err != nil {

@@ -17,7 +17,7 @@ import (
 type Cluster interface {
 	Propose(ctx context.Context, command []byte) (fsm.Outcome, error)
 	ReadBarrier(ctx context.Context) error
-	LastContact() time.Duration
+	StaleFor() time.Duration
 }
 
 // Base gives a service its region. Its fields are set once.
@@ -81,7 +81,7 @@ type Call struct {
 	RequestID   []byte // 16 bytes; names the one command that the request may come to, here and in other regions
 	Consistency Consistency
 	Stale       bool          // answered without a leader's word
-	StaleFor    time.Duration // since the last contact with a leader
+	StaleFor    time.Duration // how old the answer may be
 }
 
 type callKey struct{}
@@ -173,7 +173,7 @@ func (b *Base) refresh(ctx context.Context) error {
 		case err != nil && call.Consistency == Strong:
 			return noLeader(err)
 		case err != nil:
-			call.Stale, call.StaleFor = true, b.Cluster.LastContact()
+			call.Stale, call.StaleFor = true, b.Cluster.StaleFor()
 		}
 	}
 	return nil

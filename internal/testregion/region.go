@@ -99,8 +99,8 @@ func (r *Region) Propose(_ context.Context, command []byte) (fsm.Outcome, error)
 // ReadBarrier is always reached.
 func (r *Region) ReadBarrier(context.Context) error { return nil }
 
-// LastContact is always now.
-func (r *Region) LastContact() time.Duration { return 0 }
+// StaleFor is always nothing.
+func (r *Region) StaleFor() time.Duration { return 0 }
 
 // Restore replaces the state by that of an archive, as an operator does.
 func (r *Region) Restore(archive []byte) error {
