@@ -32,6 +32,7 @@ type group struct {
 
 	with func(*cluster.Config)             // changes the configuration of nodes that are added; may be nil
 	skip func(id string) map[uint64]uint64 // log entries that a node gives up; may be nil
+	disk func() error                      // the failing disk of all states ([fsm.Options]); may be nil
 }
 
 func newGroup(t *testing.T) *group {
@@ -110,7 +111,7 @@ func tail(s string) string { return s[max(0, len(s)-3000):] }
 
 // open opens the state as a node does.
 func (m *member) open() (*fsm.Store, error) {
-	options := fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }}
+	options := fsm.Options{Log: m.config.Log, OnDamage: func(err error) { m.g.t.Error(err) }, Fault: m.g.disk}
 	if m.g.skip != nil {
 		options.Skip = m.g.skip(m.config.Credentials.Identity.ID)
 	}

@@ -153,11 +153,12 @@ func writeTable(b *bbolt.Bucket, rows *btree.Map[string, []byte], ascending bool
 	if ascending {
 		b.FillPercent = filled
 	}
+	var at []byte // bbolt copies keys
 	rows.Scan(func(key string, row []byte) bool {
-		if row == nil {
-			err = b.Delete([]byte(key))
+		if at = append(at[:0], key...); row == nil {
+			err = b.Delete(at)
 		} else {
-			err = b.Put([]byte(key), row)
+			err = b.Put(at, row)
 		}
 		return err == nil
 	})
