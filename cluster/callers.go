@@ -64,8 +64,8 @@ func (n *Cluster) sameCluster(id string) error {
 	return nil
 }
 
-// ID is the id of the cluster that this node is part of: made when the cluster was formed, kept beside Raft's term. It is
-// empty before this node is part of one.
+// ID is the id of the cluster that this node is part of: made when the cluster was formed, kept beside Raft's term. It
+// is empty before this node is part of one.
 func (n *Cluster) ID() string {
 	if n.raft.Load() == nil {
 		return ""

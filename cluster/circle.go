@@ -16,9 +16,9 @@ const (
 	deniedFor  = time.Second
 )
 
-// circle is whom this node takes Raft's messages and members' calls from: the nodes of its latest configuration; while it
-// has none, those that it was introduced to when it joined; and nodes that a member vouches for, since a node that was
-// away must be able to hear a leader that came after it left.
+// circle is whom this node takes Raft's messages and members' calls from: the nodes of its latest configuration; while
+// it has none, those that it was introduced to when it joined; and nodes that a member vouches for, since a node that
+// was away must be able to hear a leader that came after it left.
 type circle struct {
 	n *Cluster
 

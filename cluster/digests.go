@@ -110,9 +110,10 @@ func (n *Cluster) majority(digests map[string]uint64) (right uint64, clear bool)
 // ErrDiverged says that this node's state is not that of the others.
 var ErrDiverged = errors.New("this node's state differs from that of a majority of the voters")
 
-// examine asks all voters, because somebody says that this node's state differs from theirs, and has it leave service if
-// a majority of them agrees on another digest. Nobody's word alone is believed, not the leader's either; this node's own
-// rows prove nothing, since a state that went another way agrees with itself. Such a majority is there when it has left.
+// examine asks all voters, because somebody says that this node's state differs from theirs, and has it leave service
+// if a majority of them agrees on another digest. Nobody's word alone is believed, not the leader's either; this node's
+// own rows prove nothing, since a state that went another way agrees with itself. Such a majority is there when it has
+// left.
 func (n *Cluster) examine(ctx context.Context, index uint64) error {
 	digests, _ := n.digestsAt(ctx, index, func(string, string) {})
 	own, ok := digests[n.id]

@@ -10,8 +10,8 @@ import (
 // foreignInterval is how often a node looks for other clusters of its region.
 const foreignInterval = 5 * time.Second
 
-// watchForeign looks for nodes of another cluster of this region, and shouts: their writes and this cluster's will never
-// meet. Gossip tells of them; that they are there is asked for over TLS.
+// watchForeign looks for nodes of another cluster of this region, and shouts: their writes and this cluster's will
+// never meet. Gossip tells of them; that they are there is asked for over TLS.
 func (n *Cluster) watchForeign(ctx context.Context) {
 	every(ctx, foreignInterval, func() {
 		own := n.ID()

@@ -15,8 +15,8 @@ import (
 // nowhere is a node that does not run.
 func nowhere(t *testing.T) *member { return &member{config: cluster.Config{GossipAddr: freeAddr(t)}} }
 
-// TestTwoClustersOfOneRegion forms two groups that do not know of each other, and lets them meet: each goes on, says that
-// there is the other one, and takes neither its nodes' messages nor its calls. A fresh node joins neither.
+// TestTwoClustersOfOneRegion forms two groups that do not know of each other, and lets them meet: each goes on, says
+// that there is the other one, and takes neither its nodes' messages nor its calls. A fresh node joins neither.
 func TestTwoClustersOfOneRegion(t *testing.T) {
 	g := newGroup(t)
 	a := g.add("n1", 1)
@@ -45,7 +45,8 @@ func TestTwoClustersOfOneRegion(t *testing.T) {
 		if answered := (intruder{to: m, as: as}).send(t, as.Identity.ID, m.Status().Term); len(answered) > 0 {
 			t.Errorf("a node of another cluster was answered: %v", answered)
 		}
-		if status, body, err := m.call(as, http.MethodPost, "/propose", nil, "X-Coffer-Cluster", other.ID()); status != http.StatusForbidden {
+		if status, body, err := m.call(as, http.MethodPost, "/propose", nil, "X-Coffer-Cluster",
+			other.ID()); status != http.StatusForbidden {
 			t.Errorf("a node of another cluster proposed: %d %s %v", status, body, err)
 		}
 	}
@@ -105,7 +106,8 @@ func TestFreshNodeWaitsForOneBeginner(t *testing.T) {
 		n.stop()
 		n.start()
 	}
-	if status, text, err := n.call(g.credentials(pki.Node, "n2"), http.MethodPost, "/promise", []byte("garbage")); status != http.StatusBadRequest {
+	if status, text, err := n.call(g.credentials(pki.Node, "n2"), http.MethodPost, "/promise",
+		[]byte("garbage")); status != http.StatusBadRequest {
 		t.Error(status, text, err)
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"coffer/fsm"
 )
 
-// handleFormats answers the formats that this node works with. Gossip is only a hint: what counts is what a member says over TLS.
+// handleFormats answers the formats that this node works with. Gossip is only a hint: what counts is what a member says
+// over TLS.
 func (n *Cluster) handleFormats(w http.ResponseWriter, _ *http.Request) { writeCBOR(w, fsm.Formats()) }
 
 // format is the format of the region's state; this build's newest before there is one.
@@ -58,8 +59,9 @@ func (n *Cluster) handleRaiseFormat(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// raiseFormat raises the format of the state. While it asks the members, and until the command is applied, none is taken in;
-// and the command holds in this leader's own term only, so that it can't follow a node which a later leader took in.
+// raiseFormat raises the format of the state. While it asks the members, and until the command is applied, none is
+// taken in; and the command holds in this leader's own term only, so that it can't follow a node which a later leader
+// took in.
 func (n *Cluster) raiseFormat(ctx context.Context, to uint64) error {
 	n.membership.Lock()
 	defer n.membership.Unlock()
@@ -87,8 +89,8 @@ func (n *Cluster) raiseFormat(ctx context.Context, to uint64) error {
 	return nil
 }
 
-// readsArchive returns an error unless the region can take a state of format. One that is later than its own has to be read
-// by every member, as when the format is raised.
+// readsArchive returns an error unless the region can take a state of format. One that is later than its own has to be
+// read by every member, as when the format is raised.
 func (n *Cluster) readsArchive(ctx context.Context, format uint64) error {
 	has, err := n.format()
 	if err != nil || format <= has {

@@ -10,8 +10,8 @@ import (
 // haltedPause is how long a leader whose store has stopped applying waits before it looks for another one again.
 const haltedPause = time.Second
 
-// yieldWhenHalted hands leadership over, once a term, when this node's store has stopped applying and another voter's has
-// not: that one is of a version that knows the entry, or was told to skip it. Where all have stopped, it makes no
+// yieldWhenHalted hands leadership over, once a term, when this node's store has stopped applying and another voter's
+// has not: that one is of a version that knows the entry, or was told to skip it. Where all have stopped, it makes no
 // difference who leads: reads go on, and writes are refused.
 func (n *Cluster) yieldWhenHalted(ctx context.Context) {
 	yielded := uint64(0)

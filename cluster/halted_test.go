@@ -45,7 +45,8 @@ func TestAHaltedRegionIsRead(t *testing.T) {
 	}
 	s, err := leaderOf(nodes...).status()
 	noError(t, err)
-	if problems := fmt.Sprint(s.Health.Problems); s.Health.Tolerates >= 0 || strings.Count(problems, "--skip-entry ") != 3 {
+	if problems := fmt.Sprint(s.Health.Problems); s.Health.Tolerates >= 0 ||
+		strings.Count(problems, "--skip-entry ") != 3 {
 		t.Errorf("health: %+v", s.Health)
 	}
 	_, flag, _ := strings.Cut(s.Ready, "--skip-entry ")

@@ -52,8 +52,8 @@ func (n *Cluster) remove(ctx context.Context, id string) error {
 	return within(ctx, membershipTimeout, n.raft.Load().RemoveServer(raft.ServerID(id), 0, membershipTimeout))
 }
 
-// within waits for what Raft was told to do, but not for ever: Raft answers nothing while its disk hangs. What was given up
-// may still happen.
+// within waits for what Raft was told to do, but not for ever: Raft answers nothing while its disk hangs. What was
+// given up may still happen.
 func within(ctx context.Context, limit time.Duration, f raft.Future) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -104,7 +104,8 @@ func TestHealthOfAWholeRegion(t *testing.T) {
 	for _, m := range nodes {
 		m.await("health", func() error {
 			s, err := m.status()
-			if err == nil && (s.Health.Tolerates != 1 || s.Health.Summary != "tolerates 1 more failure" || s.Health.Problems != nil) {
+			if err == nil && (s.Health.Tolerates != 1 || s.Health.Summary != "tolerates 1 more failure" ||
+				s.Health.Problems != nil) {
 				err = fmt.Errorf("%+v", s.Health)
 			}
 			return err

@@ -78,8 +78,8 @@ func (p *proposer) live(q *proposal) bool {
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
-// the context ends, or for so long that an election fits; the error is then [quorum.ErrUnavailable]. It is [quorum.ErrRefused] for what is no
-// command, and [quorum.ErrHalted] where the leader can't go on.
+// the context ends, or for so long that an election fits; the error is then [quorum.ErrUnavailable]. It is
+// [quorum.ErrRefused] for what is no command, and [quorum.ErrHalted] where the leader can't go on.
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
 	defer cancel()

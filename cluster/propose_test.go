@@ -19,14 +19,17 @@ func ill(base uint64) map[string][]byte {
 	tag := func(ref fsm.Ref) []byte { return fsm.Encode(named("tag"), base, &fsm.TagSecret{Ref: ref, At: 1}) }
 	whole := tag(fsm.Ref{Account: "123456789012", Name: "a", Suffix: "AAAAAA"})
 	return map[string][]byte{
-		"garbage":                     []byte("garbage"),
-		"nothing":                     {},
-		"a newer kind":                {0xa4, 1, 0x50, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 0x19, 0x03, 0xe7, 3, 0xa0, 4, 0},
-		"cut off":                     whole[:len(whole)-1],
-		"with a tail":                 append(whole[:len(whole):len(whole)], 0),
-		"no secret":                   tag(fsm.Ref{}),
-		"a name of NUL":               tag(fsm.Ref{Account: "123456789012", Name: "a\x00b", Suffix: "AAAAAA"}),
-		"a format of a newer version": fsm.Encode(named("raise"), base, &fsm.RaiseFormat{To: fsm.Formats().Newest + 1, Term: 2}),
+		"garbage": []byte("garbage"),
+		"nothing": {},
+		"a newer kind": {
+			0xa4, 1, 0x50, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 0x19, 0x03, 0xe7, 3, 0xa0, 4, 0,
+		},
+		"cut off":       whole[:len(whole)-1],
+		"with a tail":   append(whole[:len(whole):len(whole)], 0),
+		"no secret":     tag(fsm.Ref{}),
+		"a name of NUL": tag(fsm.Ref{Account: "123456789012", Name: "a\x00b", Suffix: "AAAAAA"}),
+		"a format of a newer version": fsm.Encode(named("raise"), base,
+			&fsm.RaiseFormat{To: fsm.Formats().Newest + 1, Term: 2}),
 		"too large": fsm.Encode(named("put"), base, &fsm.PutVersion{
 			Ref: fsm.Ref{Account: "123456789012", Name: "a", Suffix: "AAAAAA"}, At: 1,
 			Version: fsm.NewVersion{ID: "v", KeyID: "k", Sealed: make([]byte, 1<<20)},

@@ -7,8 +7,8 @@ import (
 	"coffer/cluster"
 )
 
-// TestTheAgeOfOldStateIsNeverLessThanTheTruth restarts a node that is left alone: its state is as old as before, though it
-// has just started. The time since it was stopped, which all else here takes a part of, counts.
+// TestTheAgeOfOldStateIsNeverLessThanTheTruth restarts a node that is left alone: its state is as old as before, though
+// it has just started. The time since it was stopped, which all else here takes a part of, counts.
 func TestTheAgeOfOldStateIsNeverLessThanTheTruth(t *testing.T) {
 	nodes := newGroup(t).three()
 	alone := nodes[2]

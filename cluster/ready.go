@@ -53,8 +53,9 @@ func (n *Cluster) Ready() error {
 				" cluster was recovered without it. Empty its data directory to have it join anew", *by)}
 		}
 		if others := n.OtherClusters(); len(others) > 0 {
-			return &NotReady{NoLeader, fmt.Errorf("no leader, and there are nodes of %d other clusters of this region: stop those"+
-				" that are not meant", len(others))}
+			return &NotReady{NoLeader,
+				fmt.Errorf("no leader, and there are nodes of %d other clusters of this region: stop those"+
+					" that are not meant", len(others))}
 		}
 		return &NotReady{NoLeader, errors.New("no leader: fewer than a majority of the nodes reach each other")}
 	case n.restoring.doubt.Load():

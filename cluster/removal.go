@@ -12,8 +12,8 @@ import (
 )
 
 // ErrRemoved says that this node was removed from its cluster, and what to do.
-var ErrRemoved = errors.New("this node was removed from the cluster: its data is out of date and is not served any more." +
-	" To bring it back, empty its data directory and start it again: it then joins as a new node")
+var ErrRemoved = errors.New("this node was removed from the cluster: its data is out of date and is not served any " +
+	"more. To bring it back, empty its data directory and start it again: it then joins as a new node")
 
 const (
 	watchInterval = 250 * time.Millisecond
@@ -21,8 +21,8 @@ const (
 	proveInterval = 5 * time.Second // between looks at members that have not been reached
 )
 
-// watchMembers follows the configuration: it ends the connections of nodes that leave it, finds out whether this node was
-// removed, and asks members that this node has not spoken with yet.
+// watchMembers follows the configuration: it ends the connections of nodes that leave it, finds out whether this node
+// was removed, and asks members that this node has not spoken with yet.
 func (n *Cluster) watchMembers(ctx context.Context) {
 	var before []raft.Server
 	var asked, proved time.Time

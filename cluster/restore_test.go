@@ -108,8 +108,8 @@ func TestARestoreIsWholeOrNothing(t *testing.T) {
 }
 
 // TestALeaderThatIsLostDuringARestoreTakesTheOthersState ends the leader at each point. Before the restored state has
-// reached a majority the others go on with theirs, and write other entries under the same indexes. The old leader comes back,
-// twice, and has what they have.
+// reached a majority the others go on with theirs, and write other entries under the same indexes. The old leader comes
+// back, twice, and has what they have.
 func TestALeaderThatIsLostDuringARestoreTakesTheOthersState(t *testing.T) {
 	for point, want := range map[string]int{"marked": 5, "restored": 1, "committed": 1} {
 		t.Run(point, func(t *testing.T) {
@@ -145,8 +145,8 @@ func TestALeaderThatIsLostDuringARestoreTakesTheOthersState(t *testing.T) {
 	}
 }
 
-// TestARestoredStateThatWasNeverCommittedIsDiscarded takes both followers away as soon as the leader has replaced its own
-// state. It loses leadership and ends; the others go on without it, and it comes back with what they have.
+// TestARestoredStateThatWasNeverCommittedIsDiscarded takes both followers away as soon as the leader has replaced its
+// own state. It loses leadership and ends; the others go on without it, and it comes back with what they have.
 func TestARestoredStateThatWasNeverCommittedIsDiscarded(t *testing.T) {
 	g := newGroup(t)
 	ended := map[string]chan error{}
@@ -216,7 +216,9 @@ func TestALoneNodeCarriesARestoreThrough(t *testing.T) {
 // TestDiscardingGoesOn where it was interrupted.
 func TestDiscardingGoesOn(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"restoring", "raft.db", "state.db", "abandoned-restore/raft.db", "abandoned-restore/older", "snapshots/1/meta"} {
+	for _, name := range []string{
+		"restoring", "raft.db", "state.db", "abandoned-restore/raft.db", "abandoned-restore/older", "snapshots/1/meta",
+	} {
 		path := filepath.Join(dir, name)
 		noError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		noError(t, os.WriteFile(path, []byte(`{"voters":3}`), 0o600))

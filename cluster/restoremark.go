@@ -78,8 +78,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Abandoned reports whether what is in a data directory is of a restore that was abandoned: the node has to start as one
-// without data then ([DiscardAbandoned]).
+// Abandoned reports whether what is in a data directory is of a restore that was abandoned: the node has to start as
+// one without data then ([DiscardAbandoned]).
 func Abandoned(dir string) (bool, error) {
 	m, there, err := readRestoreMark(dir)
 	return there && m.abandons(), err

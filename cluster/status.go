@@ -62,7 +62,9 @@ func (n *Cluster) Status() Status {
 	if r == nil {
 		return s
 	}
-	s.State = map[raft.RaftState]string{raft.Leader: "leader", raft.Follower: "follower", raft.Candidate: "candidate", raft.Shutdown: "shutdown"}[r.State()]
+	s.State = map[raft.RaftState]string{
+		raft.Leader: "leader", raft.Follower: "follower", raft.Candidate: "candidate", raft.Shutdown: "shutdown",
+	}[r.State()]
 	s.Term, s.Last, s.Commit = r.CurrentTerm(), r.LastIndex(), r.CommitIndex()
 	alive := n.gossip.members()
 	for _, server := range n.servers() {

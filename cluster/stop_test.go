@@ -13,8 +13,8 @@ import (
 	"coffer/secret"
 )
 
-// TestStoppingBehindAFullDisk fills the memory of a node whose disk is full, so that applying waits, and stops the node: it
-// ends at once, and started again with space it has what was acknowledged.
+// TestStoppingBehindAFullDisk fills the memory of a node whose disk is full, so that applying waits, and stops the
+// node: it ends at once, and started again with space it has what was acknowledged.
 func TestStoppingBehindAFullDisk(t *testing.T) {
 	g := newGroup(t)
 	var full atomic.Bool
@@ -32,7 +32,8 @@ func TestStoppingBehindAFullDisk(t *testing.T) {
 		defer cancel()
 		ref := fsm.Ref{Account: "123456789012", Name: fmt.Sprint("s", i), Suffix: "AAAAAA"}
 		v := fsm.NewVersion{ID: "v", KeyID: "k", WrappedKey: []byte{1}, Sealed: make([]byte, secret.MaxValue)}
-		_, err := m.Propose(ctx, fsm.Encode(named(ref.Name), store.Applied(), &fsm.CreateSecret{Ref: ref, At: 1, Version: &v}))
+		_, err := m.Propose(ctx, fsm.Encode(named(ref.Name), store.Applied(),
+			&fsm.CreateSecret{Ref: ref, At: 1, Version: &v}))
 		return err
 	}
 	full.Store(true)

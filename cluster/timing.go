@@ -8,8 +8,8 @@ import (
 // DefaultElectionTimeout suits nodes a few milliseconds apart.
 const DefaultElectionTimeout = 400 * time.Millisecond
 
-// The bounds of an election timeout. A shorter one is less than what a busy machine or a disk's sync may take, and a region
-// with a longer one is without a leader for longer than clients wait.
+// The bounds of an election timeout. A shorter one is less than what a busy machine or a disk's sync may take, and a
+// region with a longer one is without a leader for longer than clients wait.
 const (
 	minElectionTimeout = 100 * time.Millisecond
 	maxElectionTimeout = 10 * time.Second

@@ -24,7 +24,8 @@ func TestAbsentNodeHearsALeaderThatItDoesNotKnow(t *testing.T) {
 		if fresh.IsLeader() {
 			return nil
 		}
-		if code, body, err := leaderOf(leader, rest[1], fresh).call(operator, http.MethodPost, "/transfer-leader?to=n4", nil); code != http.StatusOK {
+		if code, body, err := leaderOf(leader, rest[1], fresh).call(operator, http.MethodPost, "/transfer-leader?to=n4",
+			nil); code != http.StatusOK {
 			return errors.Join(err, errors.New(body))
 		}
 		return errors.New("not yet")

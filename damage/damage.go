@@ -17,19 +17,19 @@ import (
 // Err says that something stored is not what was written. The node must not serve it any more.
 var Err = errors.New("stored data is damaged")
 
-// Found is panicked with where a checksum or another check of stored data fails, and becomes an error that wraps [Err] at
-// the edge of the transaction ([Recover]).
+// Found is panicked with where a checksum or another check of stored data fails, and becomes an error that wraps [Err]
+// at the edge of the transaction ([Recover]).
 type Found string
 
-// Faults makes faults in mapped files panic in this goroutine, so that [Recover] sees them, until the returned function is
-// called.
+// Faults makes faults in mapped files panic in this goroutine, so that [Recover] sees them, until the returned function
+// is called.
 func Faults() (restore func()) {
 	before := debug.SetPanicOnFault(true)
 	return func() { debug.SetPanicOnFault(before) }
 }
 
-// Recover is deferred around code that reads files through bbolt. It turns a panic that means damage into an error that wraps
-// [Err]; any other panic goes on. mapped reports whether an address lies in a mapped file; it may be nil.
+// Recover is deferred around code that reads files through bbolt. It turns a panic that means damage into an error that
+// wraps [Err]; any other panic goes on. mapped reports whether an address lies in a mapped file; it may be nil.
 func Recover(err *error, mapped func(address uintptr) bool) {
 	p := recover()
 	switch f := p.(type) {
@@ -52,8 +52,8 @@ func Recover(err *error, mapped func(address uintptr) bool) {
 }
 
 // insideBolt reports whether the panic that is being recovered began in a call into bbolt, or into raft-boltdb, which
-// decodes what bbolt reads: from where it was raised outwards, they come before this project's code. A closure that bbolt
-// calls is this project's code.
+// decodes what bbolt reads: from where it was raised outwards, they come before this project's code. A closure that
+// bbolt calls is this project's code.
 func insideBolt() bool {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])

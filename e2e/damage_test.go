@@ -127,7 +127,9 @@ func TestNodeWhoseStateDiffersIsRebuilt(t *testing.T) {
 	if n.PID() != pid {
 		t.Error("the process ended")
 	}
-	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("precious")}); *got.SecretString != "v" {
+	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("precious"),
+	}); *got.SecretString != "v" {
 		t.Error("the rebuilt node has another value")
 	}
 	awaitMembers(t, n, map[string]bool{"n1": true, "n2": true, "n3": true})

@@ -28,8 +28,8 @@ func openLog(t *testing.T, n *testcluster.Node) *raftlog.Log {
 	}))(t)
 }
 
-// putIntoLog appends an entry to the log of the node that has the longest one, and returns that node. No node that lacks
-// the entry can be elected with its vote.
+// putIntoLog appends an entry to the log of the node that has the longest one, and returns that node. No node that
+// lacks the entry can be elected with its vote.
 func putIntoLog(t *testing.T, nodes []*testcluster.Node, entry []byte) *testcluster.Node {
 	t.Helper()
 	var longest *testcluster.Node
@@ -62,7 +62,9 @@ func TestAnEntryThatCantBeApplied(t *testing.T) {
 	for _, n := range c.Nodes {
 		n.Stop()
 	}
-	kind999 := []byte{0xa4, 1, 0x50, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 0x19, 0x03, 0xe7, 3, 0xa0, 4, 0}
+	kind999 := []byte{
+		0xa4, 1, 0x50, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 0x19, 0x03, 0xe7, 3, 0xa0, 4, 0,
+	}
 	first := putIntoLog(t, c.Nodes, fsm.EncodeEntry([][]byte{kind999}))
 
 	flag := ""
@@ -106,7 +108,8 @@ func TestAnEntryThatCantBeApplied(t *testing.T) {
 			_, err := n.Client(testcluster.Once).PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
 				SecretId: in.SecretId, SecretString: aws.String("w"),
 			})
-			if said := fmt.Sprint(err); !strings.Contains(said, "StatusCode: 503") || !strings.Contains(said, "an operator has to act") {
+			if said := fmt.Sprint(err); !strings.Contains(said, "StatusCode: 503") ||
+				!strings.Contains(said, "an operator has to act") {
 				t.Errorf("%s: a write: %v", n.ID, err)
 			}
 			select {
@@ -138,9 +141,13 @@ func TestAnEntryThatCantBeApplied(t *testing.T) {
 		noError(t, n.Start())
 	}
 	noError(t, c.AwaitReady(ctx(t, time.Minute)))
-	put(t, c.Balanced(), secretsmanager.PutSecretValueInput{SecretId: aws.String("precious"), SecretString: aws.String("w")})
+	put(t, c.Balanced(), secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("precious"), SecretString: aws.String("w"),
+	})
 	for _, n := range c.Nodes {
-		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("precious")}); *got.SecretString != "w" {
+		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+			SecretId: aws.String("precious"),
+		}); *got.SecretString != "w" {
 			t.Errorf("%s reads %q", n.ID, *got.SecretString)
 		}
 	}

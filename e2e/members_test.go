@@ -51,7 +51,9 @@ func TestRemovedNodeReturns(t *testing.T) {
 	if out, err := c.Nodes[0].Operate(t.Context(), "cluster", "remove", n.ID); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	put(t, c.Nodes[0].Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("x"), SecretString: aws.String("new")})
+	put(t, c.Nodes[0].Client(), secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("x"), SecretString: aws.String("new"),
+	})
 	for range 2 {
 		noError(t, n.Start())
 		select {
@@ -66,7 +68,9 @@ func TestRemovedNodeReturns(t *testing.T) {
 	noError(t, n.Wipe())
 	noError(t, n.Start())
 	noError(t, n.AwaitReady(ctx(t, time.Minute)))
-	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("x")}); *got.SecretString != "new" {
+	if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("x"),
+	}); *got.SecretString != "new" {
 		t.Errorf("got %q", *got.SecretString)
 	}
 }

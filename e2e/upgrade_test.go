@@ -85,7 +85,8 @@ func TestUpgrade(t *testing.T) {
 	}
 	noError(t, proposeNext(t, c, last, "/next/tag", url.Values{
 		"mark": {"new"}, "account": {c.Credentials.AccountID}, "name": {"tagged"}, "suffix": {suffix}}))
-	described := must(c.Balanced().DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("tagged")}))(t)
+	described := must(c.Balanced().DescribeSecret(t.Context(),
+		&secretsmanager.DescribeSecretInput{SecretId: aws.String("tagged")}))(t)
 	if len(described.Tags) != 1 || aws.ToString(described.Tags[0].Value) != "new" {
 		t.Errorf("the member of the next format did nothing: %v", described.Tags)
 	}
@@ -144,7 +145,8 @@ func raiseFormat(t *testing.T, c *testcluster.Cluster, n *testcluster.Node) (str
 	return n.Operate(t.Context(), "cluster", "raise-format", "2")
 }
 
-// refusedNext proposes what the next format brings, and wants it refused: by leaders that don't know it, and by those that do.
+// refusedNext proposes what the next format brings, and wants it refused: by leaders that don't know it, and by those
+// that do.
 func refusedNext(t *testing.T, c *testcluster.Cluster, n *testcluster.Node) {
 	t.Helper()
 	noError(t, testcluster.Eventually(ctx(t, 30*time.Second), "a leader's refusal", func() error {
@@ -162,8 +164,13 @@ func refusedNext(t *testing.T, c *testcluster.Cluster, n *testcluster.Node) {
 func proposeNext(t *testing.T, c *testcluster.Cluster, n *testcluster.Node, path string, query url.Values) error {
 	t.Helper()
 	dir := c.OperatorDir()
-	cr := must(pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile)))(t)
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: cr.Client(c.Region, "", "http/1.1"), DisableKeepAlives: true}}
+	cr := must(pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile),
+		filepath.Join(dir, pki.KeyFile)))(t)
+	client := &http.Client{
+		Timeout: 20 * time.Second, Transport: &http.Transport{
+			TLSClientConfig: cr.Client(c.Region, "", "http/1.1"), DisableKeepAlives: true,
+		},
+	}
 	resp, err := client.Post("https://"+n.PeerAddr()+path+"?"+query.Encode(), "", nil)
 	if err != nil {
 		return err

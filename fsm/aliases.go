@@ -32,7 +32,8 @@ func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 	case target.DeletionAt != 0:
 		return Outcome{}, refusal.Errorf(kms.KindInvalidState, "%s is pending deletion.", target.ARN(cluster.Region))
 	case target.Managed:
-		return Outcome{}, refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it takes no other alias.", target.ARN(cluster.Region))
+		return Outcome{}, refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it takes no other alias.",
+			target.ARN(cluster.Region))
 	case c.New && old != nil:
 		return Outcome{}, refusal.Errorf(kms.KindExists, "An alias with the name %s already exists", arn)
 	case !c.New && old == nil:
@@ -41,7 +42,8 @@ func (c *SetAlias) apply(w *writeTx) (Outcome, error) {
 	alias := kms.Alias{Name: c.Name, KeyID: c.Ref.ID, Created: c.At, Updated: c.At}
 	if old != nil {
 		if from := w.Key(c.Ref.Account, old.KeyID); from != nil && from.Spec.Usage() != target.Spec.Usage() {
-			return Outcome{}, refusal.Errorf(kms.KindInvalidState, "The alias %s can't move to a key with another key usage.", arn)
+			return Outcome{}, refusal.Errorf(kms.KindInvalidState, "The alias %s can't move to a key with another key usage.",
+				arn)
 		}
 		alias.Created = old.Created
 	}

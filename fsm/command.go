@@ -93,7 +93,8 @@ func Encode(id ID, base uint64, c Command) []byte {
 }
 
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
-var ErrUnknownCommand = errors.New("the log holds a command that this version of Coffer does not know: install the version that the other nodes run")
+var ErrUnknownCommand = errors.New("the log holds a command that this version of Coffer does not know: install the " +
+	"version that the other nodes run")
 
 // Decode is the inverse of Encode. It refuses whatever Encode does not make, and with ErrUnknownCommand what a newer
 // version may have made.

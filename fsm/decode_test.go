@@ -23,17 +23,19 @@ func TestDecodingIsStrict(t *testing.T) {
 		envelope any
 		unknown  bool // says that a newer version may know it
 	}{
-		"no envelope":                   {"garbage", false},
-		"null":                          {nil, false},
-		"a list":                        {[]any{id, moveLabel}, false},
-		"a short id":                    {map[int]any{1: id[:8], 2: moveLabel, 3: map[int]any{1: ref}, 4: 0}, false},
-		"a body that is a list":         {map[int]any{1: id, 2: moveLabel, 3: []int{1, 2}, 4: 0}, false},
-		"a body that is null":           {map[int]any{1: id, 2: moveLabel, 3: nil, 4: 0}, false},
-		"a text for a number":           {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 2: "5"}, 4: 0}, false},
-		"a kind of a newer version":     {map[int]any{1: id, 2: 999, 3: map[int]any{}, 4: 0}, true},
-		"a member of the envelope":      {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref}, 4: 0, 5: "new"}, true},
-		"a member of the command":       {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 99: "new"}, 4: 0}, true},
-		"a member inside of the member": {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: map[int]any{1: account, 9: 1}}, 4: 0}, true},
+		"no envelope":               {"garbage", false},
+		"null":                      {nil, false},
+		"a list":                    {[]any{id, moveLabel}, false},
+		"a short id":                {map[int]any{1: id[:8], 2: moveLabel, 3: map[int]any{1: ref}, 4: 0}, false},
+		"a body that is a list":     {map[int]any{1: id, 2: moveLabel, 3: []int{1, 2}, 4: 0}, false},
+		"a body that is null":       {map[int]any{1: id, 2: moveLabel, 3: nil, 4: 0}, false},
+		"a text for a number":       {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 2: "5"}, 4: 0}, false},
+		"a kind of a newer version": {map[int]any{1: id, 2: 999, 3: map[int]any{}, 4: 0}, true},
+		"a member of the envelope":  {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref}, 4: 0, 5: "new"}, true},
+		"a member of the command":   {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 99: "new"}, 4: 0}, true},
+		"a member inside of the member": {
+			map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: map[int]any{1: account, 9: 1}}, 4: 0}, true,
+		},
 	} {
 		b, err := cbor.Marshal(c.envelope)
 		if err != nil {
@@ -70,9 +72,11 @@ func TestCheckRefuses(t *testing.T) {
 		}
 	}
 	for what, c := range map[string]fsm.Command{
-		"nothing":             &fsm.CreateSecret{},
-		"an account":          &fsm.TagSecret{Ref: fsm.Ref{Account: "1", Name: "a", Suffix: "AAAAAA"}},
-		"a name":              &fsm.TagSecret{Ref: fsm.Ref{Account: account, Name: strings.Repeat("a", 513), Suffix: "AAAAAA"}},
+		"nothing":    &fsm.CreateSecret{},
+		"an account": &fsm.TagSecret{Ref: fsm.Ref{Account: "1", Name: "a", Suffix: "AAAAAA"}},
+		"a name": &fsm.TagSecret{
+			Ref: fsm.Ref{Account: account, Name: strings.Repeat("a", 513), Suffix: "AAAAAA"},
+		},
 		"a name with zeros":   &fsm.TagSecret{Ref: fsm.Ref{Account: account, Name: "a\x00b", Suffix: "AAAAAA"}},
 		"an empty version":    version(func(v *fsm.NewVersion) { v.ID = "" }),
 		"a value":             version(func(v *fsm.NewVersion) { v.Sealed = make([]byte, 1<<20) }),
@@ -92,7 +96,8 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// FuzzPropose wants what the leader would put into the log to be a command that means the same when it is encoded again.
+// FuzzPropose wants what the leader would put into the log to be a command that means the same when it is encoded
+// again.
 func FuzzPropose(f *testing.F) {
 	for _, c := range []fsm.Command{initCommand(), tag("a", "v"), &fsm.BeginEpoch{At: 1}, &fsm.Receive{Ref: refTo("a")}} {
 		f.Add(fsm.Encode(named("id"), 7, c))

@@ -7,7 +7,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A log entry is a batch of encoded commands: one byte of format version, the xxHash64 of the rest, and a CBOR array of byte strings.
+// A log entry is a batch of encoded commands: one byte of format version, the xxHash64 of the rest, and a CBOR array of
+// byte strings.
 const (
 	entryVersion = 1
 	entryHeader  = 1 + 8

@@ -14,8 +14,8 @@ import (
 // snapshots. Its number is in the state. It is raised by [RaiseFormat], once every member can read the next one, and
 // never lowered: until then a region can go back to the build that it came from, and from then on it can't.
 //
-// What a format adds says so: a kind of command in [kindSince], a member of a command by the tag `format:"N"`. Before the
-// state has that format the leader proposes neither, and Apply carries neither out.
+// What a format adds says so: a kind of command in [kindSince], a member of a command by the tag `format:"N"`. Before
+// the state has that format the leader proposes neither, and Apply carries neither out.
 
 // FirstFormat is the format of the first release.
 const FirstFormat = 1
@@ -36,10 +36,12 @@ type FormatRange struct {
 func (r FormatRange) Check(format uint64) error {
 	switch {
 	case format > r.Newest:
-		return fmt.Errorf("the state has format %d and this version of Coffer reads formats up to %d: install the version that "+
+		return fmt.Errorf("the state has format %d and this version of Coffer reads formats up to %d: install the version "+
+			"that "+
 			"the region's other nodes run", format, r.Newest)
 	case format < r.Oldest:
-		return fmt.Errorf("the state has format %d and this version of Coffer reads formats from %d on: install an earlier version, "+
+		return fmt.Errorf("the state has format %d and this version of Coffer reads formats from %d on: install an "+
+			"earlier version, "+
 			"raise the format with it (`coffer cluster raise-format`), and come back", format, r.Oldest)
 	}
 	return nil
@@ -48,8 +50,8 @@ func (r FormatRange) Check(format uint64) error {
 // kindSince is the format that brought a kind of command; kinds that are not in it are of the first.
 var kindSince = map[Kind]uint64{}
 
-// RaiseFormat makes To the format of the state. The leader of Term proposes it, after every member has told that it reads To;
-// in a later term another leader may have taken a member in that does not.
+// RaiseFormat makes To the format of the state. The leader of Term proposes it, after every member has told that it
+// reads To; in a later term another leader may have taken a member in that does not.
 type RaiseFormat struct {
 	To   uint64 `cbor:"1,keyasint"`
 	Term uint64 `cbor:"2,keyasint"`
@@ -73,8 +75,9 @@ func (c *RaiseFormat) apply(w *writeTx) (Outcome, error) {
 
 // ErrFormat refuses what needs a later format than the state has.
 func ErrFormat(need, has uint64) error {
-	return refusal.Errorf(secret.KindInvalidRequest, "This needs the format %d and the region's state has format %d: when every node runs a version of "+
-		"Coffer that reads it, raise it with `coffer cluster raise-format`.", need, has)
+	return refusal.Errorf(secret.KindInvalidRequest,
+		"This needs the format %d and the region's state has format %d: when every node runs a version of "+
+			"Coffer that reads it, raise it with `coffer cluster raise-format`.", need, has)
 }
 
 // FormatOf is the lowest format that has all that c says.

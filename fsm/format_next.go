@@ -8,9 +8,9 @@ import (
 	"coffer/secret"
 )
 
-// This file is a format after the newest one, with what a format can bring: one more kind of command, and one more member
-// of a command that there was. Only tests build it, to show that a region rolls up to a later format and, until the
-// format is raised, back.
+// This file is a format after the newest one, with what a format can bring: one more kind of command, and one more
+// member of a command that there was. Only tests build it, to show that a region rolls up to a later format and, until
+// the format is raised, back.
 
 func init() {
 	newestFormat = FirstFormat + 1

@@ -6,8 +6,8 @@ import (
 	"coffer/fsm"
 )
 
-// TestFormatIsRaisedInTheTermOfItsLeader shows that a raise which a later leader's term carries is refused: that leader may have
-// taken in a member which does not read the format.
+// TestFormatIsRaisedInTheTermOfItsLeader shows that a raise which a later leader's term carries is refused: that leader
+// may have taken in a member which does not read the format.
 func TestFormatIsRaisedInTheTermOfItsLeader(t *testing.T) {
 	s := open(t, t.TempDir())
 	apply(t, s, 1, initCommand()) // in term 1, as all that apply applies
@@ -21,7 +21,8 @@ func TestFormatIsRaisedInTheTermOfItsLeader(t *testing.T) {
 	if out := apply(t, s, 2, &fsm.RaiseFormat{To: fsm.FirstFormat, Term: 2}); out[0].Err() == nil || format() != before {
 		t.Errorf("raised by a leader of another term: %v, format %d", out[0].Err(), format())
 	}
-	if out := apply(t, s, 3, &fsm.RaiseFormat{To: fsm.FirstFormat, Term: 1}); out[0].Err() != nil || format() != fsm.FirstFormat {
+	if out := apply(t, s, 3, &fsm.RaiseFormat{To: fsm.FirstFormat, Term: 1}); out[0].Err() != nil ||
+		format() != fsm.FirstFormat {
 		t.Errorf("raised by its leader: %v, format %d", out[0].Err(), format())
 	}
 }

@@ -32,7 +32,8 @@ func (t *Tx) Link(region string, s *secret.Secret) *secret.Link {
 	return &l
 }
 
-// Links calls visit with the secrets that have a link to region until it returns false. An empty region means all links.
+// Links calls visit with the secrets that have a link to region until it returns false. An empty region means all
+// links.
 func (t *Tx) Links(region string, visit func(region string, s *secret.Secret, l *secret.Link) bool) {
 	t.walkRegion(tableLinks, region, func(region string, s *secret.Secret, key, payload []byte) bool {
 		var l secret.Link
@@ -42,7 +43,8 @@ func (t *Tx) Links(region string, visit func(region string, s *secret.Secret, l 
 }
 
 // walkRegion walks the rows of a table whose keys are region, account and name, with the secrets that they belong to.
-func (t *Tx) walkRegion(in table, region string, visit func(region string, s *secret.Secret, key, payload []byte) bool) {
+func (t *Tx) walkRegion(in table, region string,
+	visit func(region string, s *secret.Secret, key, payload []byte) bool) {
 	var prefix []byte
 	if region != "" {
 		prefix = append([]byte(region), 0)

@@ -59,7 +59,10 @@ func apply(t testing.TB, s *fsm.Store, index uint64, commands ...fsm.Command) []
 func initCommand() fsm.Command {
 	return &fsm.InitCluster{
 		Cluster: fsm.Cluster{ID: "c", Region: "us-east-1", Account: account, RootKeyID: "r", Created: 1, DefaultKeyID: "k"},
-		Key:     kms.Key{ID: "k", Account: account, Managed: true, Spec: kms.Symmetric, Created: 1, Materials: []kms.Material{{ID: "m", Wrapped: []byte{1}}}},
+		Key: kms.Key{
+			ID: "k", Account: account, Managed: true, Spec: kms.Symmetric, Created: 1,
+			Materials: []kms.Material{{ID: "m", Wrapped: []byte{1}}},
+		},
 	}
 }
 
@@ -70,11 +73,15 @@ func randomCommand(r *rand.Rand, at int64) fsm.Command {
 	version := func() string { return fmt.Sprintf("version-%d", r.IntN(12)) }
 	label := func() string { return pick(secret.Current, secret.Current, secret.Previous, secret.Pending, "x", "y") }
 	fresh := func() *fsm.NewVersion {
-		return &fsm.NewVersion{ID: version(), KeyID: "k", WrappedKey: []byte{1, 2}, Sealed: binary.BigEndian.AppendUint64(nil, uint64(at))}
+		return &fsm.NewVersion{
+			ID: version(), KeyID: "k", WrappedKey: []byte{1, 2}, Sealed: binary.BigEndian.AppendUint64(nil, uint64(at)),
+		}
 	}
 	switch r.IntN(24) {
 	case 0, 1:
-		c := &fsm.CreateSecret{Ref: ref, At: at, Description: pick("", "words here"), Tags: []secret.Tag{{Key: pick("k", "l"), Value: "v"}}}
+		c := &fsm.CreateSecret{
+			Ref: ref, At: at, Description: pick("", "words here"), Tags: []secret.Tag{{Key: pick("k", "l"), Value: "v"}},
+		}
 		if r.IntN(3) > 0 {
 			c.Version = fresh()
 		}
@@ -131,7 +138,10 @@ func randomCommand(r *rand.Rand, at int64) fsm.Command {
 	case 5:
 		return &fsm.RotateKey{Ref: key, At: at, Material: material, Generation: r.IntN(3), Root: pick("r", "r2")}
 	case 6:
-		return &fsm.ImportMaterial{Ref: key, At: at, Material: material, Import: kms.Import{ValidTo: int64(r.IntN(2)) * (at + 10)}, Root: pick("r", "r2")}
+		return &fsm.ImportMaterial{
+			Ref: key, At: at, Material: material, Import: kms.Import{ValidTo: int64(r.IntN(2)) * (at + 10)},
+			Root: pick("r", "r2"),
+		}
 	case 7:
 		return &fsm.EndKeys{At: at, Keys: []fsm.KeyRef{key}}
 	case 8:
@@ -285,7 +295,9 @@ func FuzzApply(f *testing.F) {
 
 // FuzzDecodeEntry wants no entry to be taken that was not made whole.
 func FuzzDecodeEntry(f *testing.F) {
-	good := fsm.EncodeEntry([][]byte{fsm.Encode(named("id"), 0, initCommand()), fsm.Encode(named("id"), 0, &fsm.Checkpoint{})})
+	good := fsm.EncodeEntry([][]byte{
+		fsm.Encode(named("id"), 0, initCommand()), fsm.Encode(named("id"), 0, &fsm.Checkpoint{}),
+	})
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80})

@@ -6,8 +6,8 @@ import (
 	"coffer/refusal"
 )
 
-// Outcome is what applying a command came to. It travels back to the node that proposed, and is kept for when the command
-// is proposed again.
+// Outcome is what applying a command came to. It travels back to the node that proposed, and is kept for when the
+// command is proposed again.
 type Outcome struct {
 	Refused *refusal.Error `cbor:"1,keyasint,omitempty"`
 	Labels  []string       `cbor:"2,keyasint,omitempty"` // of the version that was added

@@ -20,8 +20,9 @@ import (
 
 // Window is how many entries of the log rows are kept for: more than are applied while a proposal is tried. The leader
 // has two entries under way (package cluster, batchesInFlight), and each takes two disks' syncs, one after the other,
-// and a way there and back: no less than 0.25 ms, so 8,000 entries a second, and 36,000 in the 4.5 seconds after which a
-// proposal is given up; longer where nodes are far apart, and then entries take longer too. If something is faster still, clients get "not known" where they could have had an answer.
+// and a way there and back: no less than 0.25 ms, so 8,000 entries a second, and 36,000 in the 4.5 seconds after which
+// a proposal is given up; longer where nodes are far apart, and then entries take longer too. If something is faster
+// still, clients get "not known" where they could have had an answer.
 const Window = 1 << 16
 
 // IDLen is the length of a command's id: random bytes, drawn for it.

@@ -25,7 +25,10 @@ func filled(t testing.TB, n int) (dir string, want map[string]string) {
 	for i := range n {
 		apply(t, s, uint64(i+2), &fsm.CreateSecret{
 			Ref: fsm.Ref{Account: account, Name: fmt.Sprintf("secret/%04d", i), Suffix: "AAAAAA"}, At: int64(i),
-			Version: &fsm.NewVersion{ID: fmt.Sprintf("version-%d", i), KeyID: "k", WrappedKey: []byte{1}, Sealed: bytes.Repeat([]byte{byte(i), 1, 2, 3, 4, 5, 6, 7}, 40)},
+			Version: &fsm.NewVersion{
+				ID: fmt.Sprintf("version-%d", i), KeyID: "k", WrappedKey: []byte{1},
+				Sealed: bytes.Repeat([]byte{byte(i), 1, 2, 3, 4, 5, 6, 7}, 40),
+			},
 		})
 	}
 	want = values(t, s)
@@ -56,7 +59,9 @@ func TestEveryFlipIsFoundOrHarmless(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(damaged, fsm.File), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := fsm.Open(damaged, fsm.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), OnDamage: func(error) {}})
+		s, err := fsm.Open(damaged, fsm.Options{
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), OnDamage: func(error) {},
+		})
 		if err == nil {
 			err = readAll(t, s, want)
 			if err == nil {
@@ -127,7 +132,9 @@ func TestRestore(t *testing.T) {
 	dir, want := filled(t, 50)
 	whole := save(t, dir)
 	s := open(t, t.TempDir())
-	apply(t, s, 1, initCommand(), &fsm.CreateSecret{Ref: fsm.Ref{Account: account, Name: "other", Suffix: "AAAAAA"}, At: 1})
+	apply(t, s, 1, initCommand(), &fsm.CreateSecret{
+		Ref: fsm.Ref{Account: account, Name: "other", Suffix: "AAAAAA"}, At: 1,
+	})
 	for at := 0; at < len(whole); at += 97 {
 		b := bytes.Clone(whole)
 		b[at] ^= 4

@@ -30,7 +30,8 @@ type Rewrapped struct {
 }
 
 func (c *UpdateSecret) apply(w *writeTx) (Outcome, error) {
-	if s := w.ByName(c.Ref.Account, c.Ref.Name); s != nil && s.Primary != "" && c.Version == nil && c.Description == nil && c.Key != nil {
+	if s := w.ByName(c.Ref.Account, c.Ref.Name); s != nil && s.Primary != "" && c.Version == nil && c.Description == nil &&
+		c.Key != nil {
 		return Outcome{}, c.rekeyReplica(w)
 	}
 	err := w.atomically(func() error {

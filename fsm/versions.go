@@ -55,8 +55,10 @@ func (w *writeTx) addVersion(s *secret.Secret, v *NewVersion, labels []string, a
 // storeVersion stores a version that is not there yet. The caller stores s.
 func (w *writeTx) storeVersion(s *secret.Secret, v *NewVersion, created int64) {
 	place := w.place()
-	w.add(tableVersions, versionKey(s.Account, s.Name, v.ID), encode(&secret.Version{ID: v.ID, Created: created, KeyID: v.KeyID, Place: place, Revision: s.Revision + 1}))
-	w.add(tableValues, valueKey(s.Account, place), encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
+	w.add(tableVersions, versionKey(s.Account, s.Name, v.ID),
+		encode(&secret.Version{ID: v.ID, Created: created, KeyID: v.KeyID, Place: place, Revision: s.Revision + 1}))
+	w.add(tableValues, valueKey(s.Account, place),
+		encode(&secret.Value{WrappedKey: v.WrappedKey, Sealed: v.Sealed, Binary: v.Binary}))
 	s.Versions++
 }
 

@@ -29,7 +29,8 @@ func CheckAlias(name string) error {
 	case strings.HasPrefix(name, reservedPrefix):
 		return refusal.Errorf(KindInvalidAlias, "Alias names that start with %s are reserved.", reservedPrefix)
 	case !aliasPattern.MatchString(name):
-		return refusal.Errorf(KindInvalidAlias, "Alias must start with the prefix \"alias/\", followed by letters, digits, and any of /_-.")
+		return refusal.Errorf(KindInvalidAlias,
+			"Alias must start with the prefix \"alias/\", followed by letters, digits, and any of /_-.")
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ type Header struct {
 
 // ParseHeader reads which key made the ciphertext. It authenticates nothing.
 func ParseHeader(ciphertext []byte) (Header, error) {
-	if len(ciphertext) < headerLen+tagLen || len(ciphertext) > headerLen+MaxPlaintext+tagLen || ciphertext[0] != envelopeVersion {
+	if len(ciphertext) < headerLen+tagLen || len(ciphertext) > headerLen+MaxPlaintext+tagLen ||
+		ciphertext[0] != envelopeVersion {
 		return Header{}, ErrInvalidCiphertext
 	}
 	return Header{
@@ -54,7 +55,8 @@ func ParseHeader(ciphertext []byte) (Header, error) {
 }
 
 // Seal encrypts plaintext under material, one generation of key id's material.
-func Seal(material []byte, id uuid.UUID, generation uint32, ctx EncryptionContext, plaintext []byte, random io.Reader) ([]byte, error) {
+func Seal(material []byte, id uuid.UUID, generation uint32, ctx EncryptionContext, plaintext []byte,
+	random io.Reader) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
 		return nil, errors.New("plaintext of a KMS key is limited to 4096 bytes")
 	}

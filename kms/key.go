@@ -143,7 +143,8 @@ type Wrapper interface {
 }
 
 // NewKey makes a key of spec with material of its own, wrapped by root.
-func NewKey(ctx context.Context, root Wrapper, account string, spec Spec, created int64, random io.Reader) (Key, error) {
+func NewKey(ctx context.Context, root Wrapper, account string, spec Spec, created int64,
+	random io.Reader) (Key, error) {
 	id, err := uuid.NewRandomFromReader(random)
 	if err != nil {
 		return Key{}, err

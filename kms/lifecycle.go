@@ -131,7 +131,8 @@ func (c Change) Tag(tags []Tag) error {
 		}
 	}
 	if len(merged) > MaxTags {
-		return refusal.Errorf(KindLimitExceeded, "A KMS key can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
+		return refusal.Errorf(KindLimitExceeded, "A KMS key can have at most %d tags; this request would make it %d.",
+			MaxTags, len(merged))
 	}
 	c.Key.Tags = merged
 	return nil

@@ -53,7 +53,8 @@ func (k *Key) RotationDue(now int64) bool {
 	return k.NextAt != 0 && k.NextAt <= now && k.State(now) == Enabled
 }
 
-// Rotate makes next, which was drawn as the generation after the last, the current material. Old material stays to decrypt.
+// Rotate makes next, which was drawn as the generation after the last, the current material. Old material stays to
+// decrypt.
 func (c Change) Rotate(next Material, automatic bool) error {
 	k := c.Key
 	if automatic {
@@ -81,7 +82,8 @@ func (c Change) CanRotateOnDemand() error {
 		return refusal.Errorf(KindLimitExceeded, "%s was rotated on demand %d times, which is the limit.", c.ARN, MaxOnDemand)
 	}
 	if c.Key.External && c.pending() < 0 {
-		return refusal.Errorf(KindInvalidState, "%s has no imported key material that is pending rotation: import new key material first.", c.ARN)
+		return refusal.Errorf(KindInvalidState,
+			"%s has no imported key material that is pending rotation: import new key material first.", c.ARN)
 	}
 	return nil
 }
@@ -199,7 +201,9 @@ func (c Change) DeleteMaterial(id string) (string, error) {
 	}
 	at := k.Current
 	if id != "" {
-		if at = slices.IndexFunc(k.Materials, func(m Material) bool { return subtle.ConstantTimeCompare([]byte(m.ID), []byte(id)) == 1 }); at < 0 {
+		if at = slices.IndexFunc(k.Materials, func(m Material) bool {
+			return subtle.ConstantTimeCompare([]byte(m.ID), []byte(id)) == 1
+		}); at < 0 {
 			return "", refusal.Errorf(KindNotFound, "%s has no key material %s.", c.ARN, id)
 		}
 	}

@@ -31,24 +31,32 @@ var operations = map[string]struct {
 	external, own, mac refusal.Kind
 }{
 	"cryptographic operations": {
-		do:   func(c kms.Change) error { return c.Usable() },
-		want: map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 1, 5, 3
+		do: func(c kms.Change) error { return c.Usable() },
+		// 1, 5, 3
+		want: map[kms.State]refusal.Kind{
+			kms.Disabled: kms.KindDisabled, kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState,
+		},
 	},
 	"EnableKey": {
-		do:   func(c kms.Change) error { return c.SetEnabled(true) },
-		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
+		do: func(c kms.Change) error { return c.SetEnabled(true) },
+		// 5, 3
+		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState},
 	},
 	"DisableKey": {
-		do:   func(c kms.Change) error { return c.SetEnabled(false) },
-		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState}, // 5, 3
+		do: func(c kms.Change) error { return c.SetEnabled(false) },
+		// 5, 3
+		want: map[kms.State]refusal.Kind{kms.PendingImport: kms.KindInvalidState, kms.PendingDeletion: kms.KindInvalidState},
 	},
 	"ScheduleKeyDeletion": {
 		do:   func(c kms.Change) error { return c.ScheduleDeletion(c.At + 1) },
 		want: map[kms.State]refusal.Kind{kms.PendingDeletion: kms.KindInvalidState}, // 3
 	},
 	"CancelKeyDeletion": {
-		do:   func(c kms.Change) error { return c.CancelDeletion() },
-		want: map[kms.State]refusal.Kind{kms.Enabled: kms.KindInvalidState, kms.Disabled: kms.KindInvalidState, kms.PendingImport: kms.KindInvalidState}, // 4
+		do: func(c kms.Change) error { return c.CancelDeletion() },
+		// 4
+		want: map[kms.State]refusal.Kind{
+			kms.Enabled: kms.KindInvalidState, kms.Disabled: kms.KindInvalidState, kms.PendingImport: kms.KindInvalidState,
+		},
 	},
 	"UpdateKeyDescription": {
 		do:   func(c kms.Change) error { return c.SetDescription("words") },
@@ -64,9 +72,11 @@ var operations = map[string]struct {
 	},
 	"PutKeyPolicy": {do: func(c kms.Change) error { return c.SetPolicy("{}") }},
 	"EnableKeyRotation": {
-		do:       func(c kms.Change) error { return c.EnableRotation(365) },
-		want:     map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState}, // 1, 3
-		external: kms.KindUnsupported, mac: kms.KindUnsupported,                                                         // 6, 7
+		do: func(c kms.Change) error { return c.EnableRotation(365) },
+		// 1, 3
+		want: map[kms.State]refusal.Kind{kms.Disabled: kms.KindDisabled, kms.PendingDeletion: kms.KindInvalidState},
+		// 6, 7
+		external: kms.KindUnsupported, mac: kms.KindUnsupported,
 	},
 	"DisableKeyRotation": {
 		do:       func(c kms.Change) error { return c.DisableRotation() },
@@ -111,7 +121,8 @@ func TestKeyStates(t *testing.T) {
 			now++
 			if key.External && rapid.IntRange(0, 3).Draw(t, "import") == 0 {
 				validTo := int64(rapid.IntRange(0, 1).Draw(t, "expires")) * (now + 2)
-				_ = kms.Change{Key: key, ARN: arn, At: now}.Import(kms.Material{ID: "first", Wrapped: []byte{1}}, kms.Import{ValidTo: validTo})
+				_ = kms.Change{Key: key, ARN: arn, At: now}.Import(kms.Material{ID: "first", Wrapped: []byte{1}},
+					kms.Import{ValidTo: validTo})
 			}
 			name := rapid.SampledFrom(names).Draw(t, "operation")
 			op, state := operations[name], key.State(now)
@@ -135,7 +146,8 @@ func TestKeyStates(t *testing.T) {
 				got = refused.Kind
 			}
 			if got != want {
-				t.Fatalf("%s of a key that is %s (external %v, %s): got %q, want %q", name, state, key.External, key.Spec, got, want)
+				t.Fatalf("%s of a key that is %s (external %v, %s): got %q, want %q",
+					name, state, key.External, key.Spec, got, want)
 			}
 			if err != nil && !reflect.DeepEqual(before, *key) {
 				t.Fatalf("%s was refused and changed the key from %+v to %+v", name, before, *key)
@@ -162,7 +174,8 @@ func TestManagedKeysStay(t *testing.T) {
 	}
 }
 
-// TestScheduledRotation follows a key over years: it rotates when it is due, misses none of its dates, and not while disabled.
+// TestScheduledRotation follows a key over years: it rotates when it is due, misses none of its dates, and not while
+// disabled.
 func TestScheduledRotation(t *testing.T) {
 	const day = 24 * 60 * 60 * 1000
 	key := &kms.Key{ID: "k", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
@@ -253,7 +266,9 @@ func TestWrappedMaterialIsBound(t *testing.T) {
 // TestContextsAreUnambiguous seals under one context and opens under others that read the same when their strings
 // are put one behind the other.
 func TestContextsAreUnambiguous(t *testing.T) {
-	contexts := []kms.EncryptionContext{{}, {"": ""}, {"a": "bc"}, {"ab": "c"}, {"a": "b", "c": ""}, {"abc": ""}, {"": "abc"}, {"a": "", "bc": ""}}
+	contexts := []kms.EncryptionContext{
+		{}, {"": ""}, {"a": "bc"}, {"ab": "c"}, {"a": "b", "c": ""}, {"abc": ""}, {"": "abc"}, {"a": "", "bc": ""},
+	}
 	for i, bound := range contexts {
 		sealed, err := kms.Seal(material, keyID, 0, bound, []byte("x"), rand.Reader)
 		if err != nil {
@@ -309,7 +324,8 @@ func TestImportedMaterialUnwraps(t *testing.T) {
 		}
 		return b
 	}
-	kek, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &wrapping.PublicKey, unhex("5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"), nil)
+	kek, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &wrapping.PublicKey,
+		unhex("5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

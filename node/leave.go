@@ -22,8 +22,8 @@ const damagedFile = "DAMAGED"
 // removedFile marks the data directory of a node that was removed from its cluster.
 const removedFile = "REMOVED"
 
-// rebuildFile marks the data directory of a node whose state differs from the others': the next start keeps what there is
-// aside, and takes everything from the leader anew.
+// rebuildFile marks the data directory of a node whose state differs from the others': the next start keeps what there
+// is aside, and takes everything from the leader anew.
 const rebuildFile = "REBUILD"
 
 // asidePrefix is how directories are named that hold what was kept aside.
@@ -32,8 +32,8 @@ const asidePrefix = "damaged-"
 // ErrRebuild says that the node is to be started again at once, to take everything from the leader anew.
 var ErrRebuild = errors.New("this node starts again, to take everything from the leader anew")
 
-// setAside moves what this node stored out of the way, if it is marked so. Interrupted, it goes on at the next start. What
-// was kept aside before is deleted: one copy serves whoever wants to know what happened.
+// setAside moves what this node stored out of the way, if it is marked so. Interrupted, it goes on at the next start.
+// What was kept aside before is deleted: one copy serves whoever wants to know what happened.
 func setAside(dir string, now time.Time) error {
 	mark := filepath.Join(dir, rebuildFile)
 	if _, err := os.Stat(mark); errors.Is(err, os.ErrNotExist) {

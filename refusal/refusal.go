@@ -1,6 +1,6 @@
-// Package refusal is the one error of the rules: what kind of refusal it is, in the words of the domain, and the message
-// that the client sees. The rooms of the rules (secret, kms, iam) name their kinds, the state machine carries refusals
-// between nodes, and one table (package serving) gives each kind its AWS error code.
+// Package refusal is the one error of the rules: what kind of refusal it is, in the words of the domain, and the
+// message that the client sees. The rooms of the rules (secret, kms, iam) name their kinds, the state machine carries
+// refusals between nodes, and one table (package serving) gives each kind its AWS error code.
 package refusal
 
 import (

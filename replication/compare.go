@@ -87,7 +87,8 @@ func (c *courier) endComparison() {
 // and have not changed in between.
 func (c *courier) compare(ctx context.Context) {
 	var theirs compared
-	if err := c.a.cluster.CallRegion(ctx, c.region, comparePath, callTimeout, &comparison{}, &theirs); err != nil || len(theirs.Sums) != ranges {
+	if err := c.a.cluster.CallRegion(ctx, c.region, comparePath, callTimeout, &comparison{}, &theirs); err != nil ||
+		len(theirs.Sums) != ranges {
 		c.log.Debug("the region could not be compared", "error", err)
 		return
 	}
@@ -110,7 +111,8 @@ func (c *courier) compare(ctx context.Context) {
 		c.a.metrics.compared(c.region, 0)
 		return
 	}
-	if err := c.a.cluster.CallRegion(ctx, c.region, comparePath, callTimeout, &comparison{Ranges: look}, &theirs); err != nil {
+	if err := c.a.cluster.CallRegion(ctx, c.region, comparePath, callTimeout, &comparison{Ranges: look},
+		&theirs); err != nil {
 		return
 	}
 	c.resolve(ctx, look, theirs.Links)
@@ -163,7 +165,9 @@ func (c *courier) resolve(ctx context.Context, look []byte, theirs []linked) {
 		case l.Revision != t.Revision || l.Digest != t.Digest:
 			suspect(l)
 		case t.AccessedDay > l.AccessedDay:
-			command.Accessed = append(command.Accessed, fsm.LinkAccess{LinkRef: fsm.LinkRef{Ref: l.ref, Link: l.Link}, Day: t.AccessedDay})
+			command.Accessed = append(command.Accessed, fsm.LinkAccess{
+				LinkRef: fsm.LinkRef{Ref: l.ref, Link: l.Link}, Day: t.AccessedDay,
+			})
 		}
 	}
 	for _, l := range ours {
@@ -173,7 +177,8 @@ func (c *courier) resolve(ctx context.Context, look []byte, theirs []linked) {
 	}
 	c.suspects = suspects
 	if orphans > 0 {
-		c.log.Warn("the region has replicas of links that do not exist here: promote them there, or replicate their secrets again", "count", orphans)
+		c.log.Warn("the region has replicas of links that do not exist here: promote them there, or replicate their "+
+			"secrets again", "count", orphans)
 	}
 	c.a.metrics.compared(c.region, orphans)
 	if len(command.Links)+len(command.Accessed) == 0 {

@@ -58,7 +58,9 @@ func (w *world) promote(region, name string) {
 	w.t.Helper()
 	s, _ := w.regions[region].find(name)
 	w.promoted[w.regions[region].key(s)] = true
-	_, err := w.regions[region].secrets.StopReplicationToReplica(w.regions[region].Ctx(), &sm.SecretIDInput{SecretID: &name})
+	_, err := w.regions[region].secrets.StopReplicationToReplica(w.regions[region].Ctx(), &sm.SecretIDInput{
+		SecretID: &name,
+	})
 	w.must(err)
 }
 
@@ -164,7 +166,8 @@ func TestRemovedReplicaDoesNotComeBack(t *testing.T) {
 		w.create(us, "a", "1", eu)
 		first := w.hold(func() { w.send(us, eu) })
 		remove := func() {
-			_, err := w.regions[us].secrets.RemoveRegionsFromReplication(w.regions[us].Ctx(), &sm.RemoveRegionsFromReplicationInput{SecretID: new("a"), RemoveReplicaRegions: []string{eu}})
+			_, err := w.regions[us].secrets.RemoveRegionsFromReplication(w.regions[us].Ctx(),
+				&sm.RemoveRegionsFromReplicationInput{SecretID: new("a"), RemoveReplicaRegions: []string{eu}})
 			w.must(err)
 		}
 		remove()
@@ -199,7 +202,10 @@ func TestHandOverWhileAStateIsOnItsWay(t *testing.T) {
 func (w *world) handOver(from, to, name string) {
 	w.t.Helper()
 	s, _ := w.regions[from].find(name)
-	done, err := w.regions[from].agent.Carry(w.regions[from].Ctx(), &replication.Work{Do: replication.DoHandOver, Region: to, Tasks: []replication.Task{{Account: s.Account, Name: s.Name, Suffix: s.Suffix}}})
+	done, err := w.regions[from].agent.Carry(w.regions[from].Ctx(), &replication.Work{
+		Do: replication.DoHandOver, Region: to,
+		Tasks: []replication.Task{{Account: s.Account, Name: s.Name, Suffix: s.Suffix}},
+	})
 	w.must(err)
 	if done.Refused[0] != "" {
 		w.t.Fatal(done.Refused[0])
@@ -337,7 +343,9 @@ func TestValuesAreSealedInsideTLS(t *testing.T) {
 	inWorld(t, func(w *world) {
 		const canary = "Canary-in-the-clear"
 		w.watch = func(b []byte) {
-			for _, needle := range []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], hex.EncodeToString([]byte(canary))} {
+			for _, needle := range []string{
+				canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], hex.EncodeToString([]byte(canary)),
+			} {
 				if bytes.Contains(b, []byte(needle)) {
 					t.Errorf("a value is told as %s", needle)
 				}

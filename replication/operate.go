@@ -55,7 +55,10 @@ func (a *Agent) Status(ctx context.Context) (*RegionStatus, error) {
 		}
 		for _, region := range regions {
 			p := v.Peer(region)
-			s := PeerStatus{Region: region, Nodes: nodes[region], Down: p.Down, Why: p.Why, KeyID: p.KeyID, Report: p.Report, Successors: p.Successors}
+			s := PeerStatus{
+				Region: region, Nodes: nodes[region], Down: p.Down, Why: p.Why, KeyID: p.KeyID, Report: p.Report,
+				Successors: p.Successors,
+			}
 			v.Links(region, func(_ string, _ *secret.Secret, l *secret.Link) bool {
 				s.Links++
 				if l.Failed != "" {
@@ -89,7 +92,9 @@ func (a *Agent) Trust(ctx context.Context, region string) (string, error) {
 	if _, err := kem.NewPublicKey(answer.Public); err != nil {
 		return "", err
 	}
-	_, err := a.base.Propose(ctx, &fsm.SetPeer{Region: region, At: a.base.Millis(), KeyID: answer.KeyID, Public: answer.Public, Epoch: answer.Epoch})
+	_, err := a.base.Propose(ctx, &fsm.SetPeer{
+		Region: region, At: a.base.Millis(), KeyID: answer.KeyID, Public: answer.Public, Epoch: answer.Epoch,
+	})
 	return answer.KeyID, err
 }
 
@@ -106,7 +111,8 @@ func (a *Agent) SetSuccessors(ctx context.Context, region string, by []string) e
 
 // Selection chooses secrets for a listing.
 type Selection struct {
-	Region string `json:"region"`         // of their primary, or that they were promoted from; or that they are replicated to
+	// of their primary, or that they were promoted from; or that they are replicated to
+	Region string `json:"region"`
 	Linked bool   `json:"linked"`         // secrets with a link to Region, instead of its replicas
 	Prefix string `json:"prefix"`         // of their names
 	After  []byte `json:"after,omitzero"` // where the last page ended
@@ -150,19 +156,22 @@ func (a *Agent) List(ctx context.Context, sel *Selection) (*Page, error) {
 	}
 	err := a.base.Read(a.operator(ctx, account), func(v *serving.View) error {
 		out = &Page{Items: []Item{}}
-		out.Next = v.Secrets(fsm.List{Account: account, Order: fsm.ByName, NamePrefix: sel.Prefix, Cursor: sel.After}, func(s *secret.Secret) bool {
-			if item, chosen := sel.item(v, s); chosen {
-				out.Items = append(out.Items, item)
-			}
-			return len(out.Items) < pageItems
-		})
+		out.Next = v.Secrets(fsm.List{Account: account, Order: fsm.ByName, NamePrefix: sel.Prefix, Cursor: sel.After},
+			func(s *secret.Secret) bool {
+				if item, chosen := sel.item(v, s); chosen {
+					out.Items = append(out.Items, item)
+				}
+				return len(out.Items) < pageItems
+			})
 		return nil
 	})
 	return out, err
 }
 
 func (sel *Selection) item(v *serving.View, s *secret.Secret) (Item, bool) {
-	item := Item{Account: s.Account, Name: s.Name, Suffix: s.Suffix, Primary: s.Primary, Replicas: s.Replicas, KeyID: s.KeyID}
+	item := Item{
+		Account: s.Account, Name: s.Name, Suffix: s.Suffix, Primary: s.Primary, Replicas: s.Replicas, KeyID: s.KeyID,
+	}
 	if s.Origin != nil {
 		item.Origin = s.Origin.Region
 	}
@@ -251,7 +260,9 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 		switch w.Do {
 		case DoPromote:
 			if s.Primary == "" && s.Origin != nil && s.Origin.Region == w.Region { // before; perhaps not all could be asked then
-				links := slices.DeleteFunc(a.newLinks(t.Links), func(l secret.NewLink) bool { return slices.Contains(s.Replicas, l.Region) })
+				links := slices.DeleteFunc(a.newLinks(t.Links), func(l secret.NewLink) bool {
+					return slices.Contains(s.Replicas, l.Region)
+				})
 				if len(links) == 0 {
 					return nil, nil
 				}
@@ -262,7 +273,9 @@ func (a *Agent) carry(ctx context.Context, w *Work, t *Task) error {
 			if s.Primary == w.Region {
 				return nil, nil
 			}
-			return &fsm.AddLinks{Ref: ref, At: v.Millis(), Links: a.newLinks(map[string]string{w.Region: t.Links[w.Region]})}, nil
+			return &fsm.AddLinks{
+				Ref: ref, At: v.Millis(), Links: a.newLinks(map[string]string{w.Region: t.Links[w.Region]}),
+			}, nil
 		case DoHandOver:
 			if s.Primary == w.Region {
 				return nil, nil

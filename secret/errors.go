@@ -26,20 +26,33 @@ const (
 // Refusals whose messages AWS fixes.
 var (
 	ErrNotFound          = refusal.New(KindNotFound, "Secrets Manager can't find the specified secret.")
-	ErrMarkedForDeletion = refusal.New(KindInvalidRequest, "You can't perform this operation on the secret because it was marked for deletion.")
-	ErrNameScheduled     = refusal.New(KindInvalidRequest, "You can't create this secret because a secret with this name is already scheduled for deletion.")
-	ErrLabelNotOnVersion = refusal.New(KindInvalidRequest, "You provided a VersionStage that is not associated to the provided VersionId.")
-	ErrNoToken           = refusal.New(KindInvalidRequest, "You must provide a ClientRequestToken value. We recommend a UUID-type value.")
-	ErrInvalidName       = refusal.New(refusal.KindValidation, "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
-	ErrNextToken         = refusal.New(KindInvalidNextToken, "The NextToken value is invalid. Start the list again without it.")
-	ErrReplica           = refusal.New(KindInvalidRequest, "Operation not permitted on a replica secret. Call must be made in primary secret's region.")
-	ErrNotReplica        = refusal.New(KindInvalidRequest, "You can't stop the replication to this secret: it isn't a replica. Call this in the region of the replica.")
-	ErrHasReplicas       = refusal.New(KindInvalidRequest, "You can't delete a primary secret that is replicated to other regions. Delete its replicas with RemoveRegionsFromReplication first.")
-	ErrReplicaRegion     = refusal.New(KindInvalidParameter, "Invalid replica region.")
-	ErrMoving            = refusal.New(KindMoving, "The primary role of this secret is being moved to another region. Try again in a moment.")
-	ErrEnded             = refusal.New(KindEnded, "The replication link was ended in the replica region.")
-	ErrIncomplete        = refusal.New(KindIncomplete, "The replica lacks versions of the secret: everything must be sent again.")
-	ErrStale             = refusal.New(KindStale, "A newer state or a newer leader of the primary's region was seen before.")
+	ErrMarkedForDeletion = refusal.New(KindInvalidRequest,
+		"You can't perform this operation on the secret because it was marked for deletion.")
+	ErrNameScheduled = refusal.New(KindInvalidRequest,
+		"You can't create this secret because a secret with this name is already scheduled for deletion.")
+	ErrLabelNotOnVersion = refusal.New(KindInvalidRequest,
+		"You provided a VersionStage that is not associated to the provided VersionId.")
+	ErrNoToken = refusal.New(KindInvalidRequest,
+		"You must provide a ClientRequestToken value. We recommend a UUID-type value.")
+	ErrInvalidName = refusal.New(refusal.KindValidation,
+		"Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
+	ErrNextToken = refusal.New(KindInvalidNextToken,
+		"The NextToken value is invalid. Start the list again without it.")
+	ErrReplica = refusal.New(KindInvalidRequest,
+		"Operation not permitted on a replica secret. Call must be made in primary secret's region.")
+	ErrNotReplica = refusal.New(KindInvalidRequest,
+		"You can't stop the replication to this secret: it isn't a replica. Call this in the region of the replica.")
+	ErrHasReplicas = refusal.New(KindInvalidRequest,
+		"You can't delete a primary secret that is replicated to other regions. Delete its replicas with "+
+			"RemoveRegionsFromReplication first.")
+	ErrReplicaRegion = refusal.New(KindInvalidParameter, "Invalid replica region.")
+	ErrMoving        = refusal.New(KindMoving,
+		"The primary role of this secret is being moved to another region. Try again in a moment.")
+	ErrEnded      = refusal.New(KindEnded, "The replication link was ended in the replica region.")
+	ErrIncomplete = refusal.New(KindIncomplete,
+		"The replica lacks versions of the secret: everything must be sent again.")
+	ErrStale = refusal.New(KindStale,
+		"A newer state or a newer leader of the primary's region was seen before.")
 )
 
 // ErrExists says that a live secret has the name.
@@ -49,7 +62,8 @@ func ErrExists(name string) *refusal.Error {
 
 // ErrTokenInUse says that version id exists with another value.
 func ErrTokenInUse(id, arn string) *refusal.Error {
-	return refusal.Errorf(KindExists, "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", id, arn)
+	return refusal.Errorf(KindExists,
+		"You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", id, arn)
 }
 
 // ErrTaken says that a state that another region sent can't take the name, and why.
@@ -69,5 +83,6 @@ func ErrNoVersion(id string) *refusal.Error {
 
 // ErrNoLabel says that no version with a value has the staging label.
 func ErrNoLabel(label string) *refusal.Error {
-	return refusal.Errorf(KindNotFound, "Secrets Manager can't find the specified secret value for staging label: %s", label)
+	return refusal.Errorf(KindNotFound, "Secrets Manager can't find the specified secret value for staging label: %s",
+		label)
 }

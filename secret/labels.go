@@ -48,11 +48,15 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	case from == "" && to == "":
 		return refusal.Errorf(KindInvalidParameter, "You must specify MoveToVersionId, RemoveFromVersionId, or both.")
 	case on != "" && from == "":
-		return refusal.Errorf(KindInvalidParameter, "The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you must explicitly reference that version in RemoveFromVersionId.", label, on)
+		return refusal.Errorf(KindInvalidParameter,
+			"The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you "+
+				"must explicitly reference that version in RemoveFromVersionId.", label, on)
 	case on != from:
-		return refusal.Errorf(KindInvalidParameter, "The staging label %s is not attached to version %s, which RemoveFromVersionId names.", label, from)
+		return refusal.Errorf(KindInvalidParameter,
+			"The staging label %s is not attached to version %s, which RemoveFromVersionId names.", label, from)
 	case to == "" && label == Current:
-		return refusal.Errorf(KindInvalidParameter, "You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
+		return refusal.Errorf(KindInvalidParameter,
+			"You can't remove the staging label AWSCURRENT. Move it to another version with MoveToVersionId.")
 	case to == "":
 		s.Labels = s.Labels.Without(label)
 		return nil

@@ -61,7 +61,8 @@ func TestLabelRules(t *testing.T) {
 					}
 				}
 				if !maps.Equal(want, maps.Collect(s.Labels.All())) {
-					t.Fatalf("move %s from %q to %q over %v: got %v, want %v", label, from, to, before, maps.Collect(s.Labels.All()), want)
+					t.Fatalf("move %s from %q to %q over %v: got %v, want %v",
+						label, from, to, before, maps.Collect(s.Labels.All()), want)
 				}
 			}
 			if !s.HasValue() {

@@ -91,7 +91,8 @@ func validRegion(s string) bool {
 	return true
 }
 
-// ValidRegion reports whether s can name a region: letters and hyphens, then a number (RegionType of the service model).
+// ValidRegion reports whether s can name a region: letters and hyphens, then a number (RegionType of the service
+// model).
 func ValidRegion(s string) bool {
 	i := strings.LastIndexByte(s, '-')
 	if i < 1 || i == len(s)-1 || !validRegion(s) {

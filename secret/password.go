@@ -34,7 +34,10 @@ func (o PasswordOptions) Password(random io.Reader) (string, error) {
 	for _, c := range []struct {
 		off   bool
 		chars string
-	}{{o.NoLowercase, lowercase}, {o.NoUppercase, uppercase}, {o.NoNumbers, digits}, {o.NoPunctuation, punctuation}, {!o.Space, " "}} {
+	}{
+		{o.NoLowercase, lowercase}, {o.NoUppercase, uppercase}, {o.NoNumbers, digits}, {o.NoPunctuation, punctuation},
+		{!o.Space, " "},
+	} {
 		if c.off {
 			continue
 		}
@@ -53,13 +56,16 @@ func (o PasswordOptions) Password(random io.Reader) (string, error) {
 		}
 	}
 	if all == "" {
-		return "", refusal.Errorf(KindInvalidRequest, "The request excludes every character, so no password can be made. Exclude fewer.")
+		return "", refusal.Errorf(KindInvalidRequest,
+			"The request excludes every character, so no password can be made. Exclude fewer.")
 	}
 	if o.AnyTypes {
 		classes = nil
 	}
 	if len(classes) > o.Length {
-		return "", refusal.Errorf(KindInvalidParameter, "A password of length %d can't hold one character of each of %d types. Ask for a longer one.", o.Length, len(classes))
+		return "", refusal.Errorf(KindInvalidParameter,
+			"A password of length %d can't hold one character of each of %d types. Ask for a longer one.",
+			o.Length, len(classes))
 	}
 	for range 1000 {
 		password, err := draw(random, all, o.Length)

@@ -10,14 +10,18 @@ import (
 
 // Link is the replication relation of one primary secret to one replica region, as the primary's region keeps it.
 type Link struct {
-	ID          string    `cbor:"1,keyasint"`
-	KeyID       string    `cbor:"2,keyasint,omitempty"` // KMS key in the replica region, as the caller named it; its default key if empty
-	Overwrite   bool      `cbor:"3,keyasint,omitempty"` // a secret that has the name there is displaced; until the first acknowledgement
-	Acked       uint64    `cbor:"4,keyasint,omitempty"` // the last acknowledged revision; 0 before, and when everything must be sent again
-	AckedAt     int64     `cbor:"5,keyasint,omitempty"`
-	AccessedDay int64     `cbor:"6,keyasint,omitempty"` // of the replica
-	Failed      string    `cbor:"7,keyasint,omitempty"` // why the replica region refused the last state
-	HandOver    []NewLink `cbor:"8,keyasint,omitempty"` // with the last state the replica becomes the primary, with these links
+	ID string `cbor:"1,keyasint"`
+	// KMS key in the replica region, as the caller named it; its default key if empty
+	KeyID string `cbor:"2,keyasint,omitempty"`
+	// a secret that has the name there is displaced; until the first acknowledgement
+	Overwrite bool `cbor:"3,keyasint,omitempty"`
+	// the last acknowledged revision; 0 before, and when everything must be sent again
+	Acked       uint64 `cbor:"4,keyasint,omitempty"`
+	AckedAt     int64  `cbor:"5,keyasint,omitempty"`
+	AccessedDay int64  `cbor:"6,keyasint,omitempty"` // of the replica
+	Failed      string `cbor:"7,keyasint,omitempty"` // why the replica region refused the last state
+	// with the last state the replica becomes the primary, with these links
+	HandOver []NewLink `cbor:"8,keyasint,omitempty"`
 }
 
 // NewLink is a link that is to be.
@@ -43,7 +47,8 @@ type Lag struct {
 	Since   int64   `cbor:"1,keyasint"`           // of the oldest such change
 	Request []byte  `cbor:"2,keyasint,omitempty"` // id of the request that made the newest
 	Added   []Added `cbor:"3,keyasint,omitempty"` // versions that were added
-	Full    uint64  `cbor:"4,keyasint,omitempty"` // revision up to which Added does not tell the whole difference; 0 if it does
+	// revision up to which Added does not tell the whole difference; 0 if it does
+	Full uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 // Added is a version with the revision that added it.

@@ -129,7 +129,8 @@ next:
 		merged = append(merged, t)
 	}
 	if len(merged) > MaxTags {
-		return refusal.Errorf(KindInvalidParameter, "A secret can have at most %d tags; this request would make it %d.", MaxTags, len(merged))
+		return refusal.Errorf(KindInvalidParameter, "A secret can have at most %d tags; this request would make it %d.",
+			MaxTags, len(merged))
 	}
 	s.Tags, s.Tagged = merged, s.Tagged || len(merged) > 0
 	return nil

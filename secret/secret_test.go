@@ -9,23 +9,29 @@ import (
 )
 
 func TestFilters(t *testing.T) {
-	s := &secret.Secret{Name: "prod/db", Description: "Main orders-database, EU", Tags: []secret.Tag{{Key: "Team", Value: "core platform"}}}
+	s := &secret.Secret{
+		Name: "prod/db", Description: "Main orders-database, EU", Tags: []secret.Tag{{Key: "Team", Value: "core platform"}},
+	}
 	for _, test := range []struct {
 		key   string
 		value string
 		want  bool
 	}{
-		{"name", "prod", true}, {"name", "PROD", false}, {"name", "db", false}, {"name", "!prod", false}, {"name", "!dev", true},
-		{"description", "main", true}, {"description", "DATABASE ord", true}, {"description", "base", false}, {"description", "!eu", false},
+		{"name", "prod", true}, {"name", "PROD", false}, {"name", "db", false}, {"name", "!prod", false},
+		{"name", "!dev", true},
+		{"description", "main", true}, {"description", "DATABASE ord", true}, {"description", "base", false},
+		{"description", "!eu", false},
 		{"tag-key", "Te", true}, {"tag-key", "te", false}, {"tag-value", "core p", true}, {"tag-value", "platform", false},
 		{"all", "prod", true}, {"all", "plat", true}, {"all", "team db", true}, {"all", "none", false},
 		{"primary-region", "us-east-1", false}, {"owning-service", "rds", false}, {"owning-service", "!rds", true},
 	} {
-		if got := secret.Match([]secret.Filter{{Key: test.key, Values: []string{test.value}}}, s, "us-east-1"); got != test.want {
+		if got := secret.Match([]secret.Filter{{Key: test.key, Values: []string{test.value}}}, s,
+			"us-east-1"); got != test.want {
 			t.Errorf("%s %q: %v", test.key, test.value, got)
 		}
 	}
-	if !secret.Match([]secret.Filter{{Key: "name", Values: []string{"dev", "prod"}}, {Key: "all", Values: []string{"eu"}}}, s, "us-east-1") {
+	if !secret.Match([]secret.Filter{{Key: "name", Values: []string{"dev", "prod"}}, {Key: "all", Values: []string{"eu"}}},
+		s, "us-east-1") {
 		t.Error("any of a filter's values may match, and every filter must")
 	}
 }
@@ -70,7 +76,10 @@ func TestPasswordsAreUniform(t *testing.T) {
 
 // FuzzParseID wants every id that is accepted to name only candidates that are valid names.
 func FuzzParseID(f *testing.F) {
-	for _, seed := range []string{"name", "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf", "arn:aws:secretsmanager:us-east-1:123456789012:secret:", "arn:", "a b", "-", strings.Repeat("a", 520)} {
+	for _, seed := range []string{
+		"name", "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf",
+		"arn:aws:secretsmanager:us-east-1:123456789012:secret:", "arn:", "a b", "-", strings.Repeat("a", 520),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -30,7 +30,8 @@ func (in *valueInput) value() (*plaintext, error) {
 	var p *plaintext
 	switch {
 	case in.SecretBinary != nil && in.SecretString != nil:
-		return nil, refusal.Errorf(secret.KindInvalidParameter, "You can't specify both a binary secret value and a string secret value in the same secret.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter,
+			"You can't specify both a binary secret value and a string secret value in the same secret.")
 	case in.SecretBinary != nil:
 		p = &plaintext{*in.SecretBinary, true}
 	case in.SecretString != nil:
@@ -113,7 +114,9 @@ func (s *Service) CreateSecret(ctx context.Context, in *CreateSecretInput) (*Ver
 		}
 		ref := fsm.Ref{Account: v.Account, Name: *in.Name, Suffix: suffix}
 		out.ARN = secret.ARN(s.Region, ref.Account, ref.Name, ref.Suffix)
-		command := &fsm.CreateSecret{Ref: ref, At: s.Millis(), Description: deref(in.Description), Tags: tags, KeyID: keyID, Links: links}
+		command := &fsm.CreateSecret{
+			Ref: ref, At: s.Millis(), Description: deref(in.Description), Tags: tags, KeyID: keyID, Links: links,
+		}
 		out.ReplicationStatus = started(links)
 		if value != nil {
 			key, err := v.usableKey(keyID)

@@ -41,9 +41,11 @@ func (s *Service) DeleteSecret(ctx context.Context, in *DeleteSecretInput) (*Del
 		window = *in.RecoveryWindowInDays
 		switch {
 		case force:
-			return nil, refusal.Errorf(secret.KindInvalidParameter, "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
+			return nil, refusal.Errorf(secret.KindInvalidParameter,
+				"You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
 		case window < minWindow || window > defaultWindow:
-			return nil, refusal.Errorf(secret.KindInvalidParameter, "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
+			return nil, refusal.Errorf(secret.KindInvalidParameter,
+				"The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
 		}
 	}
 	now := s.Millis()
@@ -105,8 +107,8 @@ func (s *Service) RestoreSecret(ctx context.Context, in *SecretIDInput) (*Named,
 // purgeBatch bounds how many secrets one command deletes.
 const purgeBatch = 100
 
-// Purge deletes for good the secrets whose recovery window is over at a time, and returns how many. The leader runs it, with a
-// time that it may rely on.
+// Purge deletes for good the secrets whose recovery window is over at a time, and returns how many. The leader runs it,
+// with a time that it may rely on.
 func (s *Service) Purge(ctx context.Context, at time.Time) (purged int, err error) {
 	for {
 		due := false

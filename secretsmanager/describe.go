@@ -126,7 +126,8 @@ type VersionEntry struct {
 const maxPage = 100
 
 // ListSecretVersionIds lists versions by id: the labelled ones, and the deprecated ones if asked.
-func (s *Service) ListSecretVersionIds(ctx context.Context, in *ListSecretVersionIDsInput) (*ListSecretVersionIDsOutput, error) {
+func (s *Service) ListSecretVersionIds(ctx context.Context,
+	in *ListSecretVersionIDsInput) (*ListSecretVersionIDsOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
 	c.Between("MaxResults", in.MaxResults, 1, maxPage)

@@ -34,7 +34,9 @@ func (s *Service) Displaced(ctx context.Context, account string) (out []Displace
 	err = s.read(ctx, func(v *view) error {
 		out = []DisplacedSecret{}
 		for _, d := range v.AllDisplaced(account) {
-			out = append(out, DisplacedSecret{d.DisplacedID(), d.Displaced.Name, v.arn(d), d.Displaced.By, d.Displaced.At, d.Deleted, d.Versions})
+			out = append(out, DisplacedSecret{
+				d.DisplacedID(), d.Displaced.Name, v.arn(d), d.Displaced.By, d.Displaced.At, d.Deleted, d.Versions,
+			})
 		}
 		return nil
 	})

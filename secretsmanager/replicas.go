@@ -57,7 +57,9 @@ func (s *Service) newLinks(regions []ReplicaRegion, overwrite bool) ([]secret.Ne
 	var links []secret.NewLink
 	for _, r := range regions {
 		region := deref(r.Region)
-		if region == s.Region || slices.ContainsFunc(links, func(l secret.NewLink) bool { return l.Region == region }) || !s.KnownRegion(region) {
+		if region == s.Region || slices.ContainsFunc(links, func(l secret.NewLink) bool {
+			return l.Region == region
+		}) || !s.KnownRegion(region) {
 			return nil, secret.ErrReplicaRegion
 		}
 		id, err := uuid.NewRandomFromReader(s.Random)
@@ -96,7 +98,8 @@ func (v *view) replicationStatus(s *secret.Secret) (out []ReplicationStatus) {
 				status.Status, status.StatusMessage = failed, l.Failed
 			case peer.Down != 0:
 				since := time.UnixMilli(peer.Down).UTC().Format(time.RFC3339)
-				status.Status, status.StatusMessage = failed, fmt.Sprintf("The region %s can't be replicated to since %s: %s", region, since, peer.Why)
+				status.Status, status.StatusMessage = failed,
+					fmt.Sprintf("The region %s can't be replicated to since %s: %s", region, since, peer.Why)
 			}
 		}
 		out = append(out, status)
@@ -119,7 +122,8 @@ type ReplicateSecretToRegionsInput struct {
 
 // ReplicateSecretToRegions replicates a secret to more regions. A replication that failed is tried again, with the
 // overwriting that is asked for now.
-func (s *Service) ReplicateSecretToRegions(ctx context.Context, in *ReplicateSecretToRegionsInput) (*ReplicationOutput, error) {
+func (s *Service) ReplicateSecretToRegions(ctx context.Context,
+	in *ReplicateSecretToRegionsInput) (*ReplicationOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
 	c.Required("AddReplicaRegions", in.AddReplicaRegions != nil)
@@ -146,7 +150,8 @@ type RemoveRegionsFromReplicationInput struct {
 }
 
 // RemoveRegionsFromReplication ends the replication to regions; the replicas there are deleted.
-func (s *Service) RemoveRegionsFromReplication(ctx context.Context, in *RemoveRegionsFromReplicationInput) (*ReplicationOutput, error) {
+func (s *Service) RemoveRegionsFromReplication(ctx context.Context,
+	in *RemoveRegionsFromReplicationInput) (*ReplicationOutput, error) {
 	var c checks
 	c.secretID(in.SecretID)
 	c.Required("RemoveReplicaRegions", in.RemoveReplicaRegions != nil)
@@ -166,7 +171,8 @@ func (s *Service) RemoveRegionsFromReplication(ctx context.Context, in *RemoveRe
 }
 
 // relink proposes a change of a secret's links and answers what they are then.
-func (s *Service) relink(ctx context.Context, id string, command func(*secret.Secret) fsm.Command) (*ReplicationOutput, error) {
+func (s *Service) relink(ctx context.Context, id string,
+	command func(*secret.Secret) fsm.Command) (*ReplicationOutput, error) {
 	named, err := s.change(ctx, id, false, func(found *secret.Secret) (fsm.Command, error) { return command(found), nil })
 	if err != nil {
 		return nil, err

@@ -93,7 +93,8 @@ type KeyUse struct {
 	Versions   int       `json:"versions"`
 }
 
-// KeyUses counts what depends on which material, in the order of accounts, keys and generations. It reads every version.
+// KeyUses counts what depends on which material, in the order of accounts, keys and generations. It reads every
+// version.
 func (s *Service) KeyUses(ctx context.Context) ([]KeyUse, error) {
 	type material struct {
 		account string
@@ -135,7 +136,8 @@ func (s *Service) KeyUses(ctx context.Context) ([]KeyUse, error) {
 		return nil
 	})
 	slices.SortFunc(uses, func(a, b KeyUse) int {
-		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.Generation, b.Generation))
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.KeyID, b.KeyID),
+			cmp.Compare(a.Generation, b.Generation))
 	})
 	return uses, err
 }

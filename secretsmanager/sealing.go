@@ -117,9 +117,12 @@ func (v *view) open(arn string, version *secret.Version, value *secret.Value) (p
 }
 
 func encryptionFailure() error {
-	return refusal.Errorf(secret.KindEncryption, "Secrets Manager can't encrypt the protected secret text using the provided KMS key. Check that the KMS key is available, enabled, and not in an invalid state.")
+	return refusal.Errorf(secret.KindEncryption,
+		"Secrets Manager can't encrypt the protected secret text using the provided KMS key. Check that the KMS key is "+
+			"available, enabled, and not in an invalid state.")
 }
 
 func decryptionFailure() error {
-	return refusal.Errorf(secret.KindDecryption, "Secrets Manager can't decrypt the protected secret text using the provided KMS key.")
+	return refusal.Errorf(secret.KindDecryption,
+		"Secrets Manager can't decrypt the protected secret text using the provided KMS key.")
 }

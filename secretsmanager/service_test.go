@@ -75,7 +75,10 @@ func TestRecoveryWindowEnds(t *testing.T) {
 	for _, step := range []struct {
 		after time.Duration
 		want  string
-	}{{7*24*time.Hour - time.Millisecond, "short long restored live"}, {time.Millisecond, "long restored live"}, {23 * 24 * time.Hour, "restored live"}} {
+	}{
+		{7*24*time.Hour - time.Millisecond, "short long restored live"}, {time.Millisecond, "long restored live"},
+		{23 * 24 * time.Hour, "restored live"},
+	} {
 		r.Clock = r.Clock.Add(step.after)
 		if _, err := r.Purge(t.Context(), r.Clock); err != nil {
 			t.Fatal(err)
@@ -117,7 +120,9 @@ func TestDeprecatedVersionsAreRemoved(t *testing.T) {
 	if count < perDay+1 || count > perDay+2+100+6 {
 		t.Errorf("%d versions are kept", count)
 	}
-	if _, err := r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: &name, VersionID: &first}); !errors.Is(err, secret.ErrNoVersion(first)) {
+	if _, err := r.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{
+		SecretID: &name, VersionID: &first,
+	}); !errors.Is(err, secret.ErrNoVersion(first)) {
 		t.Errorf("the oldest version: %v", err)
 	}
 }
@@ -150,7 +155,9 @@ func TestPagesStayRightWhileSecretsComeAndGo(t *testing.T) {
 				}
 				in.NextToken = &out.NextToken
 				goes, force := stays(page*3)+"-goes", true
-				if _, err := r.DeleteSecret(r.Ctx(), &sm.DeleteSecretInput{SecretID: &goes, ForceDeleteWithoutRecovery: &force}); err != nil {
+				if _, err := r.DeleteSecret(r.Ctx(), &sm.DeleteSecretInput{
+					SecretID: &goes, ForceDeleteWithoutRecovery: &force,
+				}); err != nil {
 					t.Fatal(err)
 				}
 				r.create(fmt.Sprintf("page/new%d", page))
@@ -202,8 +209,12 @@ func TestListsEncodeAsDeclared(t *testing.T) {
 	key, err := kmsservice.New(r.Region.Base).CreateKey(r.Ctx(), &kmsservice.CreateKeyInput{})
 	do(err)
 	for i, in := range []*sm.CreateSecretInput{
-		{Name: text("plain")}, {Name: text("under/key"), KmsKeyID: &key.KeyMetadata.KeyID}, {Name: text("deleted")}, {Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
-		{Name: text("full"), Description: text("\"words\" <&> ü\u2028\x00\\"), Tags: []sm.Tag{{Key: text("k\n"), Value: text("v\t")}, {Key: text("l")}}},
+		{Name: text("plain")}, {Name: text("under/key"), KmsKeyID: &key.KeyMetadata.KeyID}, {Name: text("deleted")},
+		{Name: text("untagged"), Tags: []sm.Tag{{Key: text("k")}}},
+		{
+			Name: text("full"), Description: text("\"words\" <&> ü\u2028\x00\\"),
+			Tags: []sm.Tag{{Key: text("k\n"), Value: text("v\t")}, {Key: text("l")}},
+		},
 	} {
 		r.Clock = r.Clock.Add(time.Duration(i) * 1001 * time.Millisecond)
 		_, err := r.CreateSecret(r.Ctx(), in)

@@ -147,7 +147,8 @@ func (v *view) exportVersions(found *secret.Secret, ids []string) ([]StateVersio
 const exportBytes = 512 << 10
 
 // ExportVersions reads as many of the versions ids of a secret as make up a part, and answers the others.
-func (s *Service) ExportVersions(ctx context.Context, ref fsm.Ref, ids []string) (part *Versions, rest []string, err error) {
+func (s *Service) ExportVersions(ctx context.Context, ref fsm.Ref,
+	ids []string) (part *Versions, rest []string, err error) {
 	err = s.read(s.internally(ctx, ref.Account), func(v *view) error {
 		found := v.ByName(ref.Account, ref.Name)
 		if found == nil || found.Suffix != ref.Suffix {
@@ -172,14 +173,17 @@ func (s *Service) ExportVersions(ctx context.Context, ref fsm.Ref, ids []string)
 
 // Import brings the replica of a secret here to a state that another region sent, its values encrypted under keys of
 // this region.
-func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revision uint64, in *State) (*fsm.Received, error) {
+func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revision uint64,
+	in *State) (*fsm.Received, error) {
 	displace, err := s.id()
 	if err != nil {
 		return nil, err
 	}
 	out, err := s.write(s.internally(ctx, in.Account), func(v *view) (fsm.Command, error) {
 		if in.Account != v.State.Account {
-			return nil, refusal.Errorf(secret.KindInvalidRequest, "The region %s has secrets of account %s, and %s is of account %s: regions that replicate have the same root credentials.", from.Region, in.Account, s.Region, v.State.Account)
+			return nil, refusal.Errorf(secret.KindInvalidRequest,
+				"The region %s has secrets of account %s, and %s is of account %s: regions that replicate have the same root "+
+					"credentials.", from.Region, in.Account, s.Region, v.State.Account)
 		}
 		keyID, err := v.replicaKey(from.Region, in)
 		if err != nil {
@@ -202,15 +206,18 @@ func (s *Service) Import(ctx context.Context, from fsm.Sender, link string, revi
 	return out.Received, nil
 }
 
-// replicaKey is the id of the KMS key that a state is to be encrypted under: the replica's own, or the one that the link asks for.
+// replicaKey is the id of the KMS key that a state is to be encrypted under: the replica's own, or the one that the
+// link asks for.
 func (v *view) replicaKey(primary string, in *State) (string, error) {
-	if old := v.ByName(in.Account, in.Name); old != nil && old.Suffix == in.Suffix && (old.Primary == primary || in.Origin != nil) {
+	if old := v.ByName(in.Account, in.Name); old != nil && old.Suffix == in.Suffix &&
+		(old.Primary == primary || in.Origin != nil) {
 		_, err := v.usableKey(old.KeyID)
 		return old.KeyID, err
 	}
 	id, err := v.namedKey(in.KeyID)
 	if isEncryption(err) {
-		return "", refusal.Errorf(secret.KindEncryption, "The KMS key %s can't be used in this region: it doesn't exist, is disabled, or is not for encryption.", in.KeyID)
+		return "", refusal.Errorf(secret.KindEncryption,
+			"The KMS key %s can't be used in this region: it doesn't exist, is disabled, or is not for encryption.", in.KeyID)
 	}
 	return id, err
 }
@@ -237,7 +244,8 @@ func (v *view) received(keyID, arn string, versions []StateVersion) ([]fsm.Recei
 }
 
 // ImportVersions adds versions without labels to a replica that has the state at revision.
-func (s *Service) ImportVersions(ctx context.Context, from fsm.Sender, link string, revision uint64, in *Versions) (*fsm.Received, error) {
+func (s *Service) ImportVersions(ctx context.Context, from fsm.Sender, link string, revision uint64,
+	in *Versions) (*fsm.Received, error) {
 	out, err := s.write(s.internally(ctx, in.Account), func(v *view) (fsm.Command, error) {
 		found := v.ByName(in.Account, in.Name)
 		if found == nil || found.Suffix != in.Suffix {
@@ -245,7 +253,8 @@ func (s *Service) ImportVersions(ctx context.Context, from fsm.Sender, link stri
 		}
 		versions, err := v.received(found.KeyID, v.arn(found), in.Versions)
 		return &fsm.ReceiveVersions{
-			From: from, Ref: refTo(found), At: s.Millis(), Link: link, Revision: revision, Versions: versions, Total: in.Total, Last: in.Last,
+			From: from, Ref: refTo(found), At: s.Millis(), Link: link, Revision: revision, Versions: versions, Total: in.Total,
+			Last: in.Last,
 		}, err
 	})
 	if err != nil {

@@ -140,12 +140,16 @@ func (s *Service) UpdateSecretVersionStage(ctx context.Context, in *UpdateSecret
 		return nil, err
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
-		return &fsm.MoveLabel{Ref: refTo(found), At: s.Millis(), Label: *in.VersionStage, From: deref(in.RemoveFromVersionID), To: deref(in.MoveToVersionID)}, nil
+		return &fsm.MoveLabel{
+			Ref: refTo(found), At: s.Millis(), Label: *in.VersionStage, From: deref(in.RemoveFromVersionID),
+			To: deref(in.MoveToVersionID),
+		}, nil
 	})
 }
 
 // change proposes one command about one secret and answers its ARN and name.
-func (s *Service) change(ctx context.Context, id string, scheduled bool, command func(*secret.Secret) (fsm.Command, error)) (*Named, error) {
+func (s *Service) change(ctx context.Context, id string, scheduled bool,
+	command func(*secret.Secret) (fsm.Command, error)) (*Named, error) {
 	out := &Named{}
 	_, err := s.write(ctx, func(v *view) (fsm.Command, error) {
 		found, err := v.findPrimary(id, scheduled)
@@ -232,7 +236,8 @@ func (s *Service) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyIn
 		return nil, refusal.Errorf(secret.KindMalformedPolicy, "This resource policy contains a syntax error: %v.", err)
 	}
 	if isTrue(in.BlockPublicPolicy) && policy.Public() {
-		return nil, refusal.Errorf(secret.KindPublicPolicy, "You can't attach this resource policy: it allows access to everyone, and BlockPublicPolicy is set.")
+		return nil, refusal.Errorf(secret.KindPublicPolicy,
+			"You can't attach this resource policy: it allows access to everyone, and BlockPublicPolicy is set.")
 	}
 	return s.change(ctx, *in.SecretID, false, func(found *secret.Secret) (fsm.Command, error) {
 		return &fsm.SetPolicy{Ref: refTo(found), At: s.Millis(), Policy: *in.ResourcePolicy}, nil

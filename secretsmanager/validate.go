@@ -46,7 +46,8 @@ type Tag struct {
 // toTags refuses what the model does not: missing and reserved keys, keys that stand there twice.
 func toTags(tags []Tag) ([]secret.Tag, error) {
 	if len(tags) > secret.MaxTags {
-		return nil, refusal.Errorf(secret.KindInvalidParameter, "A secret can have at most %d tags; the request has %d.", secret.MaxTags, len(tags))
+		return nil, refusal.Errorf(secret.KindInvalidParameter, "A secret can have at most %d tags; the request has %d.",
+			secret.MaxTags, len(tags))
 	}
 	out := make([]secret.Tag, 0, len(tags))
 	for _, t := range tags {
@@ -73,14 +74,16 @@ func (c *checks) filters(filters []Filter) {
 	c.Count("Filters", len(filters), 0, 10)
 	for i := range filters {
 		f := &filters[i]
-		c.OneOf("Filters", f.Key, secret.FilterDescription, secret.FilterName, secret.FilterTagKey, secret.FilterTagValue, secret.FilterPrimaryRegion, secret.FilterOwningService, secret.FilterAll)
+		c.OneOf("Filters", f.Key, secret.FilterDescription, secret.FilterName, secret.FilterTagKey, secret.FilterTagValue,
+			secret.FilterPrimaryRegion, secret.FilterOwningService, secret.FilterAll)
 		if f.Values != nil {
 			c.Count("Filters", len(f.Values), 1, 10)
 		}
 		for j := range f.Values {
 			c.Length("Filters", &f.Values[j], 0, 512)
 			if !filterPattern.MatchString(f.Values[j]) {
-				c.Fail("Filters", f.Values[j], "Member must satisfy regular expression pattern: ^\\!?[a-zA-Z0-9 :_@\\/\\+\\=\\.\\-\\!]*$")
+				c.Fail("Filters", f.Values[j],
+					"Member must satisfy regular expression pattern: ^\\!?[a-zA-Z0-9 :_@\\/\\+\\=\\.\\-\\!]*$")
 			}
 		}
 	}

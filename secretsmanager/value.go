@@ -87,7 +87,9 @@ func (v *view) valueOf(s *secret.Secret, versionID, label *string) (*ValueOutput
 		return nil, err
 	}
 	v.s.access.note(s, row, v.s.Millis()/millisPerDay)
-	out := &ValueOutput{ARN: arn, CreatedDate: Time(row.Created), Name: s.Name, VersionID: version, VersionStages: s.LabelsOf(version)}
+	out := &ValueOutput{
+		ARN: arn, CreatedDate: Time(row.Created), Name: s.Name, VersionID: version, VersionStages: s.LabelsOf(version),
+	}
 	if value.binary {
 		out.SecretBinary = value.content
 	} else {
@@ -122,7 +124,8 @@ const maxBatch = 20
 
 // BatchGetSecretValue decrypts the current versions of up to 20 secrets, named or filtered. What one
 // secret refuses stands in Errors; the others are answered.
-func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretValueInput) (*BatchGetSecretValueOutput, error) {
+func (s *Service) BatchGetSecretValue(ctx context.Context,
+	in *BatchGetSecretValueInput) (*BatchGetSecretValueOutput, error) {
 	var c checks
 	if in.SecretIDList != nil {
 		c.Count("SecretIdList", len(in.SecretIDList), 1, maxBatch)
@@ -141,11 +144,14 @@ func (s *Service) BatchGetSecretValue(ctx context.Context, in *BatchGetSecretVal
 	case err != nil:
 		return nil, err
 	case len(in.SecretIDList) > 0 && len(filters) > 0:
-		return nil, refusal.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter,
+			"Either 'SecretIdList' or 'Filters' must be provided, but not both.")
 	case len(in.SecretIDList) == 0 && len(filters) == 0:
-		return nil, refusal.Errorf(secret.KindInvalidParameter, "Either 'SecretIdList' or 'Filters' must be provided, but not both.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter,
+			"Either 'SecretIdList' or 'Filters' must be provided, but not both.")
 	case len(filters) == 0 && (in.MaxResults != nil || in.NextToken != nil):
-		return nil, refusal.Errorf(secret.KindInvalidParameter, "'Filters' must be specified when 'MaxResults' or 'NextToken' is.")
+		return nil, refusal.Errorf(secret.KindInvalidParameter,
+			"'Filters' must be specified when 'MaxResults' or 'NextToken' is.")
 	}
 	out := &BatchGetSecretValueOutput{SecretValues: []*ValueOutput{}, Errors: []BatchError{}}
 	add := func(id string, value *ValueOutput, err error) {

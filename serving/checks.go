@@ -85,5 +85,6 @@ func (c *Checks) Err() error {
 	case 1:
 		return refusal.Errorf(refusal.KindValidation, "1 validation error detected: %s", c.problems[0])
 	}
-	return refusal.Errorf(refusal.KindValidation, "%d validation errors detected: %s", len(c.problems), strings.Join(c.problems, "; "))
+	return refusal.Errorf(refusal.KindValidation, "%d validation errors detected: %s",
+		len(c.problems), strings.Join(c.problems, "; "))
 }

@@ -196,8 +196,9 @@ func (j *Judge) agrees(now Reading, node string) bool {
 
 func (j *Judge) doubt(now Reading) error {
 	left := min(absolute(j.shift), longestDoubt) - (now.Elapsed - j.since)
-	return fmt.Errorf("this node's clock jumped, or nobody knows that it did not while it was down: wait %s, set it right,"+
-		" or confirm that it is right with `coffer cluster confirm-clock`", left.Round(time.Second))
+	return fmt.Errorf(
+		"this node's clock jumped, or nobody knows that it did not while it was down: wait %s, set it right,"+
+			" or confirm that it is right with `coffer cluster confirm-clock`", left.Round(time.Second))
 }
 
 func (j *Judge) disagreement(now Reading, voters []string) error {
@@ -213,7 +214,8 @@ func (j *Judge) disagreement(now Reading, voters []string) error {
 		}
 	}
 	if len(said) == 0 {
-		return fmt.Errorf("the clocks of a majority of the voters could not be compared with this node's in the last %s", fresh)
+		return fmt.Errorf("the clocks of a majority of the voters could not be compared with this node's in the last %s",
+			fresh)
 	}
 	return fmt.Errorf("this node's clock does not agree within %s with those of a majority of the voters: set them right"+
 		" (%s)", j.bound, strings.Join(said, "; "))

@@ -11,8 +11,8 @@ import (
 
 // world is Raft as the paper has it, without what does not matter here: nodes with a term, votes and a log, elections,
 // replication and changes of one server at a time. Messages of Raft are carried out at once, or never, and not between
-// the two sides of a partition; a paused node is one alone on its side. Questions, answers and readers' questions travel for
-// as long as they like, across sides too, arrive in any order, more than once or not at all.
+// the two sides of a partition; a paused node is one alone on its side. Questions, answers and readers' questions
+// travel for as long as they like, across sides too, arrive in any order, more than once or not at all.
 type world struct {
 	rng   *rand.Rand
 	bug   bug

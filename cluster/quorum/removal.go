@@ -110,7 +110,8 @@ func (c Configuration) Dead(rule RemoveDead, silent map[string]time.Duration, fo
 			dead = s.ID
 		}
 	}
-	if dead == "" || c.Votes(dead) && len(c.Without(dead).Voters()) < FewestVoters || c.CheckRemoval(dead, follows) != nil {
+	if dead == "" || c.Votes(dead) && len(c.Without(dead).Voters()) < FewestVoters ||
+		c.CheckRemoval(dead, follows) != nil {
 		return ""
 	}
 	return dead

@@ -115,9 +115,15 @@ func TestDeadServersAreRemovedOneByOne(t *testing.T) {
 	}{
 		{"long enough", hour, "a b c d", "a b c", map[string]time.Duration{"d": time.Hour}, "d"},
 		{"not yet", hour, "a b c d", "a b c", map[string]time.Duration{"d": time.Hour - 1}, ""},
-		{"the one that is dead for longest", hour, "a b c d e", "a b c", map[string]time.Duration{"d": 2 * time.Hour, "e": 3 * time.Hour}, "e"},
+		{
+			"the one that is dead for longest", hour, "a b c d e", "a b c",
+			map[string]time.Duration{"d": 2 * time.Hour, "e": 3 * time.Hour}, "e",
+		},
 		{"three remain in any case", hour, "a b c", "a b", map[string]time.Duration{"c": 9 * time.Hour}, ""},
-		{"no majority would follow", hour, "a b c d e", "a b", map[string]time.Duration{"c": 2 * time.Hour, "d": 2 * time.Hour, "e": 3 * time.Hour}, ""},
+		{
+			"no majority would follow", hour, "a b c d e", "a b",
+			map[string]time.Duration{"c": 2 * time.Hour, "d": 2 * time.Hour, "e": 3 * time.Hour}, "",
+		},
 		{"it is back", hour, "a b c d", "a b c d", map[string]time.Duration{"d": time.Hour}, ""},
 		{"a learner", hour, "a b c d+", "a b c", map[string]time.Duration{"d": time.Hour}, "d"},
 		{"never", quorum.RemoveDead{}, "a b c d e", "a b c d", map[string]time.Duration{"e": 999 * time.Hour}, ""},

@@ -36,7 +36,8 @@ func TestReadsNeedAMajorityOfTheVoters(t *testing.T) {
 	}
 }
 
-// TestLearnersReadAndDoNotCount has two voters of three and two learners: without the second voter nothing is confirmed.
+// TestLearnersReadAndDoNotCount has two voters of three and two learners: without the second voter nothing is
+// confirmed.
 func TestLearnersReadAndDoNotCount(t *testing.T) {
 	bubble(t, 3, 2, func(t *testing.T, w *network) {
 		w.cut("n3")
@@ -60,7 +61,8 @@ func TestALeaderThatIsNoVoterDoesNotCountItself(t *testing.T) {
 }
 
 // TestAnswersFromBeforeTheReadDoNotCount pauses a leader whose voters' answers lie in its sockets. Meanwhile the others
-// elect another leader and write. A read that begins when the old leader goes on must not be confirmed by those answers.
+// elect another leader and write. A read that begins when the old leader goes on must not be confirmed by those
+// answers.
 func TestAnswersFromBeforeTheReadDoNotCount(t *testing.T) {
 	for _, voters := range []int{2, 3, 4, 5, 6, 7} {
 		bubble(t, voters, 0, func(t *testing.T, w *network) {
@@ -158,8 +160,8 @@ func TestARestartedVoterIsAskedAgain(t *testing.T) {
 	})
 }
 
-// TestMembersThatChangeDuringARound are not counted by what they were: the round is over, and the next one counts them by
-// what they are.
+// TestMembersThatChangeDuringARound are not counted by what they were: the round is over, and the next one counts them
+// by what they are.
 func TestMembersThatChangeDuringARound(t *testing.T) {
 	bubble(t, 3, 2, func(t *testing.T, w *network) {
 		w.cut("n4")

@@ -27,8 +27,8 @@ type Kept struct {
 	before  time.Duration // age of the state at the start
 }
 
-// OpenKept opens what a node keeps in its data directory. A file that is not there, or not whole, says nothing: the state
-// then counts as old as the clock can say.
+// OpenKept opens what a node keeps in its data directory. A file that is not there, or not whole, says nothing: the
+// state then counts as old as the clock can say.
 func OpenKept(dir string) (*Kept, error) {
 	f, err := os.OpenFile(filepath.Join(dir, keptFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -46,8 +46,8 @@ func OpenKept(dir string) (*Kept, error) {
 	return k, nil
 }
 
-// Note takes the newest confirmation, and how far the state on the disk is: what is kept is the newest that the disk has
-// reached. It is written in place and not synced, for it may only be too old: after a power failure the state is
+// Note takes the newest confirmation, and how far the state on the disk is: what is kept is the newest that the disk
+// has reached. It is written in place and not synced, for it may only be too old: after a power failure the state is
 // said to be older than it is.
 func (k *Kept) Note(c Confirmation, durable uint64) error {
 	switch reached := k.waiting; {
@@ -72,8 +72,8 @@ func (k *Kept) write(at time.Time) error {
 }
 
 // Age is how old the state here may be: the time since the newest confirmation began, or since the one that was kept
-// before the start. It is never less than the truth: clocks that stood still while the machine was suspended, or were set
-// back, are made up for by the other one.
+// before the start. It is never less than the truth: clocks that stood still while the machine was suspended, or were
+// set back, are made up for by the other one.
 func (k *Kept) Age(newest Confirmation) time.Duration {
 	if newest.Began.IsZero() {
 		return k.before + since(k.started)

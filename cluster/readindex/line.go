@@ -21,8 +21,8 @@ type connection struct {
 	conn net.Conn
 }
 
-// ask asks and waits for the answer, until a deadline. A connection that has missed one is closed: what still comes over
-// it would be taken for the answer to another question.
+// ask asks and waits for the answer, until a deadline. A connection that has missed one is closed: what still comes
+// over it would be taken for the answer to another question.
 func (c *connection) ask(ctx context.Context, q question, deadline time.Time) (answer, error) {
 	if c.conn == nil {
 		dialing, cancel := context.WithDeadline(ctx, deadline)

@@ -15,8 +15,8 @@ import (
 	"coffer/cluster/readindex"
 )
 
-// TestReadsSeeWhatWasAcknowledged runs leaders that come and go, unheard by those that they depose, in regions of one to
-// seven voters whose messages take random times or are lost. Readers at all nodes must see every write that was
+// TestReadsSeeWhatWasAcknowledged runs leaders that come and go, unheard by those that they depose, in regions of one
+// to seven voters whose messages take random times or are lost. Readers at all nodes must see every write that was
 // acknowledged before they began, or be told that nobody confirms it.
 func TestReadsSeeWhatWasAcknowledged(t *testing.T) {
 	confirmed := 0

@@ -20,9 +20,18 @@ func snapshotCommand() *cobra.Command {
 		Long: `A snapshot holds a region's whole state. Values in it stay encrypted: to use it,
 the region's root key is needed, which is not in it.`,
 	}
-	save := &cobra.Command{Use: "save FILE", Short: "Save a snapshot while the cluster goes on working", Args: cobra.ExactArgs(1), RunE: saveSnapshot}
-	inspect := &cobra.Command{Use: "inspect FILE", Short: "Verify a snapshot and say what is in it", Args: cobra.ExactArgs(1), RunE: inspectSnapshot}
-	restore := &cobra.Command{Use: "restore FILE", Short: "Replace the region's state by a snapshot's", Args: cobra.ExactArgs(1), RunE: restoreSnapshot}
+	save := &cobra.Command{
+		Use: "save FILE", Short: "Save a snapshot while the cluster goes on working",
+		Args: cobra.ExactArgs(1), RunE: saveSnapshot,
+	}
+	inspect := &cobra.Command{
+		Use: "inspect FILE", Short: "Verify a snapshot and say what is in it",
+		Args: cobra.ExactArgs(1), RunE: inspectSnapshot,
+	}
+	restore := &cobra.Command{
+		Use: "restore FILE", Short: "Replace the region's state by a snapshot's",
+		Args: cobra.ExactArgs(1), RunE: restoreSnapshot,
+	}
 	operatorFlags(save.Flags())
 	operatorFlags(restore.Flags())
 	cmd.AddCommand(save, inspect, restore)
@@ -71,7 +80,9 @@ func inspectSnapshot(cmd *cobra.Command, args []string) error {
 }
 
 func describe(w io.Writer, s fsm.Summary) error {
-	_, err := fmt.Fprintf(w, "region    %s\naccount   %s\ncluster   %s, formed %s\nroot key  %s\nentry     %d of term %d\nsecrets   %d, with %d values\nrows      %d, %d bytes\ndigest    %016x\n",
+	_, err := fmt.Fprintf(w,
+		"region    %s\naccount   %s\ncluster   %s, formed %s\nroot key  %s\nentry     %d of term %d\nsecrets   %d, with "+
+			"%d values\nrows      %d, %d bytes\ndigest    %016x\n",
 		s.Cluster.Region, s.Cluster.Account, s.Cluster.ID, time.UnixMilli(s.Cluster.Created).UTC().Format(time.RFC3339),
 		s.Cluster.RootKeyID, s.Index, s.Term, s.Secrets, s.Values, s.Rows, s.Bytes, s.Digest)
 	return err
@@ -91,7 +102,9 @@ func restoreSnapshot(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := op.do(cmd.Context(), http.MethodPost, "/restore", func() (io.ReadCloser, error) { return os.Open(args[0]) })
+	resp, err := op.do(cmd.Context(), http.MethodPost, "/restore", func() (io.ReadCloser, error) {
+		return os.Open(args[0])
+	})
 	if err != nil {
 		return err
 	}

@@ -250,7 +250,8 @@ func Eventually(ctx context.Context, what string, check func() error) error {
 // Start starts the node's process.
 func (n *Node) Start() error {
 	c := n.cluster
-	args := append(append([]string{}, n.wrap...), cmp.Or(n.Binary, c.Binary), "server", "--data", n.Data, "--log-level", "debug",
+	args := append(append([]string{}, n.wrap...), cmp.Or(n.Binary, c.Binary), "server", "--data", n.Data, "--log-level",
+		"debug",
 		"--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile), "--key", c.path(n.ID, pki.KeyFile),
 		"--listen", n.listen, "--peer", n.peer, "--gossip", n.gossip, "--gossip-key", c.path("gossip-key"),
 		"--root-key", n.rootKey, "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(n.expect))

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// InjectSync makes the syncs of a file of the node's data directory fail or wait from now on, until its process ends or stop
-// is called. How is strace's: "error=EIO", "delay_enter=600s". A process that waits can't be ended, as with a real disk.
+// InjectSync makes the syncs of a file of the node's data directory fail or wait from now on, until its process ends or
+// stop is called. How is strace's: "error=EIO", "delay_enter=600s". A process that waits can't be ended, as with a real
+// disk.
 func (n *Node) InjectSync(file, how string) (stop func(), err error) {
 	path := filepath.Join(n.Data, file)
 	cmd := exec.Command("strace", "-f", "-p", strconv.Itoa(n.PID()), "-P", path, "-o", os.DevNull,

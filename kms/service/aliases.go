@@ -62,7 +62,8 @@ func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*Empty
 	}
 	_, err := s.Write(ctx, func(v *serving.View) (fsm.Command, error) {
 		if v.Alias(v.Account, *in.AliasName) == nil {
-			return nil, refusal.Errorf(kms.KindNotFound, "Alias %s is not found.", kms.AliasARN(v.Region, v.Account, *in.AliasName))
+			return nil, refusal.Errorf(kms.KindNotFound, "Alias %s is not found.",
+				kms.AliasARN(v.Region, v.Account, *in.AliasName))
 		}
 		return &fsm.DeleteAlias{Account: v.Account, Name: *in.AliasName}, nil
 	})
@@ -119,7 +120,9 @@ func (s *Service) ListAliases(ctx context.Context, in *ListAliasesInput) (*ListA
 			if target != "" && a.KeyID != target {
 				return true
 			}
-			return aliases.add(a.Name, AliasEntry{a.Name, kms.AliasARN(v.Region, v.Account, a.Name), a.KeyID, serving.Time(a.Created), serving.Time(a.Updated)})
+			return aliases.add(a.Name, AliasEntry{
+				a.Name, kms.AliasARN(v.Region, v.Account, a.Name), a.KeyID, serving.Time(a.Created), serving.Time(a.Updated),
+			})
 		})
 		next, err := aliases.marker(v, "ListAliases", target)
 		out = &ListAliasesOutput{aliases.items, next, aliases.more}

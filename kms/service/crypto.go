@@ -44,31 +44,36 @@ func usable(v *serving.View, id string, usage kms.Usage, operation string) (*kms
 
 func mayUse(v *serving.View, key *kms.Key, usage kms.Usage, operation string) error {
 	if key.Managed {
-		return refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it can't be used directly.", key.ARN(v.Region))
+		return refusal.Errorf(kms.KindAccessDenied, "%s is managed by the service: it can't be used directly.",
+			key.ARN(v.Region))
 	}
 	if key.Spec.Usage() != usage {
-		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", key.ARN(v.Region), key.Spec.Usage(), operation)
+		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s key usage is %s which is not valid for %s.",
+			key.ARN(v.Region), key.Spec.Usage(), operation)
 	}
 	return v.Use(key).Usable()
 }
 
 func checkAlgorithm(v *serving.View, key *kms.Key, algorithm *string) error {
 	if algorithm != nil && *algorithm != string(kms.Symmetric) {
-		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *algorithm, kms.Symmetric)
+		return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.",
+			key.ARN(v.Region), *algorithm, kms.Symmetric)
 	}
 	return nil
 }
 
 // decrypt opens a ciphertext with the key that made it, which must be the one that named means, if anything. It
 // answers that key and the id of the material.
-func decrypt(v *serving.View, named *string, ctx kms.EncryptionContext, algorithm *string, ciphertext []byte, operation string) (plaintext []byte, key *kms.Key, materialID string, err error) {
+func decrypt(v *serving.View, named *string, ctx kms.EncryptionContext, algorithm *string, ciphertext []byte,
+	operation string) (plaintext []byte, key *kms.Key, materialID string, err error) {
 	header, headerErr := kms.ParseHeader(ciphertext)
 	if named != nil {
 		if key, err = usable(v, *named, kms.EncryptDecrypt, operation); err != nil {
 			return nil, nil, "", err
 		}
 		if headerErr == nil && header.KeyID != key.ID {
-			return nil, nil, "", refusal.Errorf(kms.KindIncorrectKey, "The key ID in the request does not identify a CMK that can perform this operation.")
+			return nil, nil, "", refusal.Errorf(kms.KindIncorrectKey,
+				"The key ID in the request does not identify a CMK that can perform this operation.")
 		}
 	}
 	if headerErr != nil {
@@ -181,7 +186,8 @@ func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput
 	}
 	var out *DecryptOutput
 	err := s.Read(ctx, func(v *serving.View) error {
-		plaintext, key, material, err := decrypt(v, in.KeyID, in.EncryptionContext, in.EncryptionAlgorithm, *in.CiphertextBlob, "Decrypt")
+		plaintext, key, material, err := decrypt(v, in.KeyID, in.EncryptionContext, in.EncryptionAlgorithm,
+			*in.CiphertextBlob, "Decrypt")
 		if err != nil {
 			return err
 		}
@@ -240,7 +246,8 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 		if err := checkAlgorithm(v, to, in.DestinationEncryptionAlgorithm); err != nil {
 			return err
 		}
-		plaintext, from, material, err := decrypt(v, in.SourceKeyID, in.SourceEncryptionContext, in.SourceEncryptionAlgorithm, *in.CiphertextBlob, "ReEncrypt")
+		plaintext, from, material, err := decrypt(v, in.SourceKeyID, in.SourceEncryptionContext, in.SourceEncryptionAlgorithm,
+			*in.CiphertextBlob, "ReEncrypt")
 		if err != nil {
 			return err
 		}
@@ -249,7 +256,10 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 			return err
 		}
 		ciphertext, err := v.Encrypt(to, in.DestinationEncryptionContext, plaintext)
-		out = &ReEncryptOutput{ciphertext, from.ARN(v.Region), to.ARN(v.Region), kms.Symmetric, kms.Symmetric, material, to.Materials[to.Current].ID}
+		out = &ReEncryptOutput{
+			ciphertext, from.ARN(v.Region), to.ARN(v.Region), kms.Symmetric, kms.Symmetric, material,
+			to.Materials[to.Current].ID,
+		}
 		return err
 	})
 	return out, err

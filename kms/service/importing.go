@@ -49,7 +49,8 @@ type GetParametersForImportOutput struct {
 }
 
 // GetParametersForImport draws an RSA wrapping key that material for one key can be encrypted to, for 24 hours.
-func (s *Service) GetParametersForImport(ctx context.Context, in *GetParametersForImportInput) (*GetParametersForImportOutput, error) {
+func (s *Service) GetParametersForImport(ctx context.Context,
+	in *GetParametersForImportInput) (*GetParametersForImportOutput, error) {
 	var c checks
 	c.keyID(in.KeyID)
 	c.Required("WrappingAlgorithm", in.WrappingAlgorithm != nil)
@@ -87,7 +88,9 @@ func (s *Service) GetParametersForImport(ctx context.Context, in *GetParametersF
 		if err != nil {
 			return err
 		}
-		content, err := cbor.Marshal(importToken{key.ID, *in.WrappingAlgorithm, int64(out.ParametersValidTo), x509.MarshalPKCS1PrivateKey(wrapping)})
+		content, err := cbor.Marshal(importToken{
+			key.ID, *in.WrappingAlgorithm, int64(out.ParametersValidTo), x509.MarshalPKCS1PrivateKey(wrapping),
+		})
 		if err != nil {
 			return err
 		}
@@ -133,7 +136,8 @@ func (s *Service) validity(in *ImportKeyMaterialInput) (int64, error) {
 	now := s.Millis()
 	switch {
 	case deref(in.ExpirationModel) == expiresNot && in.ValidTo != nil:
-		return 0, refusal.Errorf(refusal.KindValidation, "ValidTo must not be specified when the ExpirationModel is %s.", expiresNot)
+		return 0, refusal.Errorf(refusal.KindValidation, "ValidTo must not be specified when the ExpirationModel is %s.",
+			expiresNot)
 	case deref(in.ExpirationModel) == expiresNot:
 		return 0, nil
 	case in.ValidTo == nil:
@@ -169,7 +173,8 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 		isNew := *in.ImportType == "NEW_KEY_MATERIAL"
 		how.New = &isNew
 		if isNew && in.KeyMaterialID != nil {
-			return nil, refusal.Errorf(refusal.KindValidation, "You cannot specify a KeyMaterialId with ImportType NEW_KEY_MATERIAL.")
+			return nil, refusal.Errorf(refusal.KindValidation,
+				"You cannot specify a KeyMaterialId with ImportType NEW_KEY_MATERIAL.")
 		}
 	}
 	out := &MaterialOutput{}
@@ -197,7 +202,9 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialIn
 		if key.Spec == kms.Symmetric {
 			out.KeyMaterialID = id
 		}
-		return &fsm.ImportMaterial{Ref: ref, At: s.Millis(), Material: m.Material, Generation: generation, Import: how, Root: m.root}, nil
+		return &fsm.ImportMaterial{
+			Ref: ref, At: s.Millis(), Material: m.Material, Generation: generation, Import: how, Root: m.root,
+		}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -223,7 +230,8 @@ func openImport(v *serving.View, key *kms.Key, sealed, encrypted []byte) ([]byte
 	case token.KeyID != key.ID:
 		return nil, refusal.Errorf(kms.KindInvalidImportToken, "The import token is not valid for this key.")
 	case token.ValidTo <= v.Millis():
-		return nil, refusal.Errorf(kms.KindExpiredImportToken, "The import token has expired: call GetParametersForImport again.")
+		return nil, refusal.Errorf(kms.KindExpiredImportToken,
+			"The import token has expired: call GetParametersForImport again.")
 	}
 	private, err := x509.ParsePKCS1PrivateKey(token.PrivateKey)
 	if err != nil {
@@ -235,7 +243,8 @@ func openImport(v *serving.View, key *kms.Key, sealed, encrypted []byte) ([]byte
 	}
 	if len(raw) != key.Spec.MaterialLen() {
 		clear(raw)
-		return nil, refusal.Errorf(kms.KindIncorrectMaterial, "Key material for %s has %d bytes.", key.Spec, key.Spec.MaterialLen())
+		return nil, refusal.Errorf(kms.KindIncorrectMaterial, "Key material for %s has %d bytes.",
+			key.Spec, key.Spec.MaterialLen())
 	}
 	return raw, nil
 }
@@ -248,7 +257,8 @@ type DeleteImportedKeyMaterialInput struct {
 
 // DeleteImportedKeyMaterial deletes imported material: the current one unless another is named. The key can't be
 // used until the same material is imported again.
-func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, in *DeleteImportedKeyMaterialInput) (*MaterialOutput, error) {
+func (s *Service) DeleteImportedKeyMaterial(ctx context.Context,
+	in *DeleteImportedKeyMaterialInput) (*MaterialOutput, error) {
 	var c checks
 	c.keyID(in.KeyID)
 	c.materialID(in.KeyMaterialID)

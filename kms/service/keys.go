@@ -142,7 +142,8 @@ func newKey(in *CreateKeyInput) (*kms.Key, error) {
 	spec := kms.Symmetric
 	switch {
 	case in.KeySpec != nil && in.CustomerMasterKeySpec != nil && *in.KeySpec != *in.CustomerMasterKeySpec:
-		return nil, refusal.Errorf(refusal.KindValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+		return nil, refusal.Errorf(refusal.KindValidation,
+			"You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	case in.KeySpec != nil:
 		spec = kms.Spec(*in.KeySpec)
 	case in.CustomerMasterKeySpec != nil:
@@ -154,9 +155,11 @@ func newKey(in *CreateKeyInput) (*kms.Key, error) {
 	usage, origin := deref(in.KeyUsage), deref(in.Origin)
 	switch {
 	case !slices.Contains(kms.Specs, spec):
-		return unsupported("KeySpec %s is not supported here. Supported: %s.", spec, strings.Trim(fmt.Sprint(kms.Specs), "[]"))
+		return unsupported("KeySpec %s is not supported here. Supported: %s.",
+			spec, strings.Trim(fmt.Sprint(kms.Specs), "[]"))
 	case usage == "" && spec != kms.Symmetric:
-		return nil, refusal.Errorf(refusal.KindValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+		return nil, refusal.Errorf(refusal.KindValidation,
+			"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 	case usage != "" && usage != string(spec.Usage()):
 		return nil, refusal.Errorf(refusal.KindValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
 	case origin != "" && origin != originKMS && origin != originExternal:
@@ -186,7 +189,8 @@ func checkPolicy(policy *string) error {
 		return nil
 	}
 	if len(*policy) > maxPolicy {
-		return refusal.Errorf(kms.KindLimitExceeded, "The key policy has %d bytes; it can have at most %d.", len(*policy), maxPolicy)
+		return refusal.Errorf(kms.KindLimitExceeded, "The key policy has %d bytes; it can have at most %d.",
+			len(*policy), maxPolicy)
 	}
 	if _, err := iam.ParseResourcePolicy(*policy); err != nil {
 		return refusal.Errorf(kms.KindMalformedPolicy, "The key policy is not valid: %v.", err)
@@ -280,7 +284,8 @@ const (
 )
 
 // ScheduleKeyDeletion begins a waiting period of 7 to 30 days, after which the key's material is erased for good.
-func (s *Service) ScheduleKeyDeletion(ctx context.Context, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
+func (s *Service) ScheduleKeyDeletion(ctx context.Context,
+	in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
 	var c checks
 	c.keyID(in.KeyID)
 	c.Between("PendingWindowInDays", in.PendingWindowInDays, minWindow, defaultWindow)

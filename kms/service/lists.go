@@ -128,7 +128,9 @@ func (s *Service) ListResourceTags(ctx context.Context, in *ListResourceTagsInpu
 			return err
 		}
 		tags := newPage[TagEntry](in.Limit, 50)
-		next, err := walkIndexed(v, in.Marker, tags, key.Tags, func(t kms.Tag) TagEntry { return TagEntry{t.Key, t.Value} }, "ListResourceTags", key.ID)
+		next, err := walkIndexed(v, in.Marker, tags, key.Tags, func(t kms.Tag) TagEntry {
+			return TagEntry{t.Key, t.Value}
+		}, "ListResourceTags", key.ID)
 		out = &ListResourceTagsOutput{tags.items, next, tags.more}
 		return err
 	})
@@ -136,7 +138,8 @@ func (s *Service) ListResourceTags(ctx context.Context, in *ListResourceTagsInpu
 }
 
 // walkIndexed pages through a list that is part of a key; positions are indexes.
-func walkIndexed[From, To any](v *serving.View, marker *string, to *page[To], all []From, entry func(From) To, query ...string) (string, error) {
+func walkIndexed[From, To any](v *serving.View, marker *string, to *page[To], all []From, entry func(From) To,
+	query ...string) (string, error) {
 	from, err := after(v, marker, query...)
 	if err != nil {
 		return "", err

@@ -60,7 +60,8 @@ func (s *Service) VerifyMac(ctx context.Context, in *MacInput) (*VerifyMacOutput
 	return out, err
 }
 
-func (s *Service) mac(ctx context.Context, in *MacInput, operation string, done func(mac []byte, arn string) error) error {
+func (s *Service) mac(ctx context.Context, in *MacInput, operation string,
+	done func(mac []byte, arn string) error) error {
 	var c checks
 	c.keyID(in.KeyID)
 	c.blob("Message", in.Message, kms.MaxPlaintext)
@@ -78,7 +79,8 @@ func (s *Service) mac(ctx context.Context, in *MacInput, operation string, done 
 			return err
 		}
 		if key.Spec.MacAlgorithm() != *in.MacAlgorithm {
-			return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.", key.ARN(v.Region), *in.MacAlgorithm, key.Spec.MacAlgorithm())
+			return refusal.Errorf(kms.KindInvalidKeyUsage, "%s does not support the algorithm %s: it supports %s.",
+				key.ARN(v.Region), *in.MacAlgorithm, key.Spec.MacAlgorithm())
 		}
 		if err := in.ready(); err != nil {
 			return err

@@ -37,8 +37,8 @@ func (m *made) draw(v *serving.View, key *kms.Key) error {
 // rotateTimeout bounds how long a rotation of the root key is tried while new key material is made.
 const rotateTimeout = time.Minute
 
-// RotateRoot puts all keys of the region that are under its root key under another one, in one replicated step. spec says how nodes
-// reach it. It answers how many keys there are.
+// RotateRoot puts all keys of the region that are under its root key under another one, in one replicated step. spec
+// says how nodes reach it. It answers how many keys there are.
 func (s *Service) RotateRoot(ctx context.Context, to rootkey.Provider, spec string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
 	defer cancel()

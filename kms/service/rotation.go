@@ -101,7 +101,9 @@ func (m *made) rotation(v *serving.View, key *kms.Key, automatic bool) (fsm.Comm
 	if !m.fits(v, len(key.Materials)) {
 		return nil, m.draw(v, key)
 	}
-	return &fsm.RotateKey{Ref: refTo(key), At: v.Millis(), Material: m.Material, Generation: m.generation, Automatic: automatic, Root: m.root}, nil
+	return &fsm.RotateKey{
+		Ref: refTo(key), At: v.Millis(), Material: m.Material, Generation: m.generation, Automatic: automatic, Root: m.root,
+	}, nil
 }
 
 // ListKeyRotationsInput is the input of ListKeyRotations.
@@ -148,7 +150,8 @@ func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInpu
 			return err
 		}
 		if key.Spec != kms.Symmetric {
-			return refusal.Errorf(kms.KindUnsupported, "%s is not a symmetric encryption key: only those rotate.", key.ARN(v.Region))
+			return refusal.Errorf(kms.KindUnsupported, "%s is not a symmetric encryption key: only those rotate.",
+				key.ARN(v.Region))
 		}
 		all := deref(in.IncludeKeyMaterial) == "ALL_KEY_MATERIAL"
 		var entries []RotationEntry
@@ -158,7 +161,8 @@ func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInpu
 			}
 		}
 		rotations := newPage[RotationEntry](in.Limit, 100)
-		next, err := walkIndexed(v, in.Marker, rotations, entries, func(e RotationEntry) RotationEntry { return e }, "ListKeyRotations", key.ID, deref(in.IncludeKeyMaterial))
+		next, err := walkIndexed(v, in.Marker, rotations, entries, func(e RotationEntry) RotationEntry { return e },
+			"ListKeyRotations", key.ID, deref(in.IncludeKeyMaterial))
 		out = &ListKeyRotationsOutput{rotations.items, next, rotations.more}
 		return err
 	})
@@ -166,7 +170,10 @@ func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInpu
 }
 
 func rotationEntry(v *serving.View, key *kms.Key, generation int, m kms.Material) RotationEntry {
-	e := RotationEntry{KeyID: key.ID, KeyMaterialID: m.ID, KeyMaterialDescription: m.Description, KeyMaterialState: "NON_CURRENT", RotationDate: serving.Time(m.RotatedAt)}
+	e := RotationEntry{
+		KeyID: key.ID, KeyMaterialID: m.ID, KeyMaterialDescription: m.Description, KeyMaterialState: "NON_CURRENT",
+		RotationDate: serving.Time(m.RotatedAt),
+	}
 	switch {
 	case m.Pending:
 		e.KeyMaterialState = "PENDING_ROTATION"

@@ -66,7 +66,8 @@ func find(v *serving.View, id string, aliases bool) (*kms.Key, error) {
 }
 
 // change proposes one command about one key, and answers the key as it was found.
-func (s *Service) change(ctx context.Context, id string, command func(*serving.View, *kms.Key, fsm.KeyRef) (fsm.Command, error)) (*kms.Key, error) {
+func (s *Service) change(ctx context.Context, id string,
+	command func(*serving.View, *kms.Key, fsm.KeyRef) (fsm.Command, error)) (*kms.Key, error) {
 	var found *kms.Key
 	_, err := s.Write(ctx, func(v *serving.View) (fsm.Command, error) {
 		key, err := find(v, id, false)

@@ -62,7 +62,9 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	must(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{KeyID: &id, PendingWindowInDays: ptr(int64(7))}))(t)
+	must(s.ScheduleKeyDeletion(r.Ctx(), &service.ScheduleKeyDeletionInput{
+		KeyID: &id, PendingWindowInDays: ptr(int64(7)),
+	}))(t)
 	r.Clock = r.Clock.Add(7*day - time.Millisecond)
 	if n := must(s.Advance(t.Context(), r.Clock))(t); n != 0 || !holds(t, r, wrapped) {
 		t.Fatalf("a millisecond before the end %d keys were deleted", n)
@@ -72,7 +74,9 @@ func TestKeyIsErasedAtTheEndOfItsWaitingPeriod(t *testing.T) {
 		t.Fatalf("at the end %d keys were deleted", n)
 	}
 	for _, name := range []string{id, "alias/mine"} {
-		if _, err := s.DescribeKey(r.Ctx(), &service.DescribeKeyInput{KeyID: &name}); !errors.Is(err, &refusal.Error{Kind: kms.KindNotFound}) {
+		if _, err := s.DescribeKey(r.Ctx(), &service.DescribeKeyInput{
+			KeyID: &name,
+		}); !errors.Is(err, &refusal.Error{Kind: kms.KindNotFound}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -121,7 +125,8 @@ func TestScheduledRotationByTheLeader(t *testing.T) {
 		t.Errorf("ciphertexts of 4 years are of %d materials", len(materials))
 	}
 	fresh := sm.New(testregion.WithRoot(r, r.Root)) // has no data key in memory
-	if got := must(fresh.GetSecretValue(r.Ctx(), &sm.GetSecretValueInput{SecretID: ptr("s")}))(t); got.SecretString != "v" {
+	if got := must(fresh.GetSecretValue(r.Ctx(),
+		&sm.GetSecretValueInput{SecretID: ptr("s")}))(t); got.SecretString != "v" {
 		t.Errorf("under the rotated default key the secret is %q", got.SecretString)
 	}
 	list := must(s.ListKeyRotations(r.Ctx(), &service.ListKeyRotationsInput{KeyID: &id}))(t)
@@ -150,7 +155,8 @@ func TestRootRotationKeepsEverything(t *testing.T) {
 	if n := must(s.RotateRoot(t.Context(), next, "file:next"))(t); n != 3 {
 		t.Errorf("%d keys were rewrapped", n)
 	}
-	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil || !errors.Is(out.Err(), refusal.ErrConflict) {
+	if out, err := s.Propose(t.Context(), &fsm.CreateKey{Key: old, Root: r.Root.ID()}); err != nil ||
+		!errors.Is(out.Err(), refusal.ErrConflict) {
 		t.Errorf("a key wrapped under the old root key: %v, %v", out.Err(), err)
 	}
 	only := testregion.WithRoot(r, next)
@@ -177,7 +183,10 @@ func TestImportedMaterialExpires(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &service.ImportKeyMaterialInput{KeyID: &id, ImportToken: &p.ImportToken, EncryptedKeyMaterial: &encrypted, ValidTo: ptr(serving.Time(r.Clock.Add(day).UnixMilli()))}
+	in := &service.ImportKeyMaterialInput{
+		KeyID: &id, ImportToken: &p.ImportToken, EncryptedKeyMaterial: &encrypted,
+		ValidTo: ptr(serving.Time(r.Clock.Add(day).UnixMilli())),
+	}
 	must(s.ImportKeyMaterial(r.Ctx(), in))(t)
 	encrypt := func() error {
 		_, err := s.Encrypt(r.Ctx(), &service.EncryptInput{KeyID: &id, Plaintext: ptr([]byte("x"))})

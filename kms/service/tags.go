@@ -27,7 +27,8 @@ func (c *checks) tags(tags []Tag) {
 
 func toTags(tags []Tag) ([]kms.Tag, error) {
 	if len(tags) > kms.MaxTags {
-		return nil, refusal.Errorf(kms.KindLimitExceeded, "A KMS key can have at most %d tags; the request has %d.", kms.MaxTags, len(tags))
+		return nil, refusal.Errorf(kms.KindLimitExceeded, "A KMS key can have at most %d tags; the request has %d.",
+			kms.MaxTags, len(tags))
 	}
 	var out []kms.Tag
 	for _, t := range tags {
