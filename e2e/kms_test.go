@@ -414,8 +414,7 @@ func wrapFor(t *testing.T, p *kms.GetParametersForImportOutput, algorithm types.
 	}
 	switch {
 	case algorithm == types.AlgorithmSpecRsaesPkcs1V15:
-		//lint:ignore SA1019 one of the API's algorithms
-		return must(rsa.EncryptPKCS1v15(rand.Reader, public, material))(t)
+		return must(rsa.EncryptPKCS1v15(rand.Reader, public, material))(t) //nolint:staticcheck // one of the API's algorithms
 	case strings.HasPrefix(string(algorithm), "RSA_AES"):
 		kek := make([]byte, 32)
 		rand.Read(kek)

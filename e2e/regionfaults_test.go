@@ -292,7 +292,7 @@ func TestRestoredRegions(t *testing.T) {
 	awaitValue(t, away.Client(), "later", "1") // its primary is gone: it stays, and is counted
 	within(t, 2*time.Minute, "the replica without a primary to be counted", func() error {
 		if n, err := home.Metric(fmt.Sprintf("coffer_replication_orphans{region=%q}", eu)); err != nil || n != "1" {
-			return fmt.Errorf("%s %v", n, err)
+			return fmt.Errorf("%s %w", n, err)
 		}
 		return nil
 	})

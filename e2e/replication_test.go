@@ -637,7 +637,7 @@ func awaitGone(t *testing.T, c *client, id string) {
 		_, err := c.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &id})
 		var none *types.ResourceNotFoundException
 		if !errors.As(err, &none) {
-			return fmt.Errorf("it is there: %v", err)
+			return fmt.Errorf("it is there: %w", err)
 		}
 		return nil
 	})

@@ -32,8 +32,8 @@ func UnwrapImported(key *rsa.PrivateKey, algorithm string, encrypted []byte) (ma
 	}
 	switch algorithm {
 	case wrapPKCS1:
-		//lint:ignore SA1019 one of the API's algorithms; only the account's own callers see whether it succeeds
-		material, err = rsa.DecryptPKCS1v15(nil, key, encrypted)
+		// One of the API's algorithms; only the account's own callers see whether it succeeds.
+		material, err = rsa.DecryptPKCS1v15(nil, key, encrypted) //nolint:staticcheck // SA1019: as above
 	case wrapOAEP1, wrapOAEP256:
 		material, err = rsa.DecryptOAEP(digest, nil, key, encrypted, nil)
 	case wrapAES1, wrapAES256: // the AES key under RSA, then the material under the AES key

@@ -24,7 +24,7 @@ func Catch(log *slog.Logger, what string, do func() error, args ...any) (err err
 		if p == nil {
 			return
 		}
-		if p == http.ErrAbortHandler {
+		if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
 			panic(p)
 		}
 		log.Error(what, append(args, "panic", describe(p), "stack", stack())...)

@@ -74,7 +74,7 @@ func TestLogTellsWhereAndNotWhat(t *testing.T) {
 func TestErrorsPass(t *testing.T) {
 	log, out := logger()
 	mine := errors.New("mine")
-	if err := mistake.Catch(log, "x", func() error { return mine }); err != mine || out.Len() > 0 {
+	if err := mistake.Catch(log, "x", func() error { return mine }); !errors.Is(err, mine) || out.Len() > 0 {
 		t.Error(err, out)
 	}
 }
