@@ -43,7 +43,7 @@ func (n *Cluster) restore(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := n.config.CheckRestore(path); err != nil {
+	if err := n.above.CheckRestore(path); err != nil {
 		return err
 	}
 	f, err := os.Open(path)

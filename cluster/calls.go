@@ -52,7 +52,7 @@ func (n *Cluster) table() []Call {
 		call("POST /verify", n.handleVerify, Operators),
 		call("GET /snapshot", n.handleSnapshot, Operators),
 		call("POST /restore", n.handleRestore, Operators),
-	}, n.config.Calls...)
+	}, n.above.Calls...)
 }
 
 func (n *Cluster) calls() http.Handler {

@@ -13,12 +13,10 @@ import (
 func TestMistakeInCallIsAnswered(t *testing.T) {
 	const held = "correct horse battery staple"
 	g := newGroup(t)
-	g.with = func(c *cluster.Config) {
-		c.Calls = append(c.Calls, cluster.Call{
-			Pattern: "GET /clumsy", From: []cluster.Caller{cluster.Operators},
-			Do: func(*cluster.Cluster, http.ResponseWriter, *http.Request) { panic(held) },
-		})
-	}
+	g.calls = []cluster.Call{{
+		Pattern: "GET /clumsy", From: []cluster.Caller{cluster.Operators},
+		Do: func(*cluster.Cluster, http.ResponseWriter, *http.Request) { panic(held) },
+	}}
 	m := g.add("n1", 1)
 	m.awaitReady()
 	for range 2 { // the node goes on

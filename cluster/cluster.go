@@ -48,15 +48,7 @@ type Config struct {
 	// RootKeyID is the id of the root key that the region's keys are wrapped under, as far as this node has it; empty
 	// while it is sealed. Nodes with another one are refused.
 	RootKeyID func() string
-	// Calls are what the peer port answers besides the calls of this package.
-	Calls []Call
-	// RegionCalls are what it answers to nodes of other regions.
-	RegionCalls []Call
 
-	// OnLeader is called when this node has become leader and has applied all that was committed before.
-	OnLeader func(context.Context) error
-	// CheckRestore decides whether a verified archive may become this cluster's state.
-	CheckRestore func(archive string) error
 	// OnDamage is called with what is damaged.
 	OnDamage func(error)
 	// OnFatal is called with what ends this node at once: a write of the Raft log that failed, or a restore that was
@@ -106,6 +98,7 @@ const (
 // Cluster is this node's part in its region's cluster.
 type Cluster struct {
 	config Config
+	above  Above // from Begin on
 	id     string
 	log    *slog.Logger
 
@@ -249,9 +242,24 @@ func newestSnapshot(snapshots raft.SnapshotStore) (index uint64, err error) {
 	return metas[0].Index, nil
 }
 
+// Above is what the rooms above, which stand on a node's cluster, do for it.
+type Above struct {
+	// Calls are what the peer port answers besides the calls of this package.
+	Calls []Call
+	// RegionCalls are what it answers to nodes of other regions.
+	RegionCalls []Call
+	// OnLeader is called when this node has become leader and has applied all that was committed before.
+	OnLeader func(context.Context) error
+	// CheckRestore decides whether a verified archive may become this cluster's state.
+	CheckRestore func(archive string) error
+}
+
 // Begin begins to take part: with the data that this node has, or else by forming or joining a cluster in the
-// background. From then on the functions of the configuration are called.
-func (n *Cluster) Begin() { n.begin() }
+// background.
+func (n *Cluster) Begin(above Above) {
+	n.above = above
+	n.begin()
+}
 
 func (n *Cluster) run(ctx context.Context, f func(context.Context)) {
 	n.done.Add(1)
@@ -367,7 +375,7 @@ func (n *Cluster) establish(ctx context.Context) {
 	}
 	n.established.Store(term)
 	n.log.Info("this node leads the region", "term", term)
-	if err := n.config.OnLeader(ctx); err != nil {
+	if err := n.above.OnLeader(ctx); err != nil {
 		n.log.Error("the new leader could not prepare", "error", err)
 	}
 }

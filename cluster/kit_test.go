@@ -33,6 +33,8 @@ type group struct {
 	with func(*cluster.Config)             // changes the configuration of nodes that are added; may be nil
 	skip func(id string) map[uint64]uint64 // log entries that a node gives up; may be nil
 	disk func() error                      // the failing disk of all states ([fsm.Options]); may be nil
+
+	calls []cluster.Call // that nodes answer besides
 }
 
 func newGroup(t *testing.T) *group {
@@ -88,7 +90,7 @@ func (g *group) add(id string, expect int, others ...*member) *member {
 	m.config = cluster.Config{
 		Dir: m.dir, Credentials: g.credentials(pki.Node, id), PeerAddr: "127.0.0.1:0", GossipAddr: freeAddr(g.t),
 		GossipKey: g.key, BootstrapExpect: expect, RootKeyID: func() string { return "root" },
-		CheckRestore: func(string) error { return nil }, Now: time.Now,
+		Now: time.Now,
 		Log: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", id),
 	}
 	for _, o := range others {
@@ -141,7 +143,7 @@ func (m *member) start() {
 	if c.OnDamage == nil {
 		c.OnDamage = func(err error) { m.g.t.Error(err) }
 	}
-	c.OnLeader = func(ctx context.Context) error {
+	form := func(ctx context.Context) error {
 		formed := false
 		if err := store.View(func(tx *fsm.Tx) error { _, formed = tx.Cluster(); return nil }); formed || err != nil {
 			return err
@@ -156,7 +158,7 @@ func (m *member) start() {
 	c.OnRemoved = func(err error) { m.left <- err }
 	m.Cluster, err = cluster.Start(c)
 	noError(m.g.t, err)
-	m.Begin()
+	m.Begin(cluster.Above{Calls: m.g.calls, OnLeader: form, CheckRestore: func(string) error { return nil }})
 	m.end = sync.OnceFunc(func() {
 		m.Stop()
 		noError(m.g.t, store.Close())

@@ -52,16 +52,15 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 		index: newConnQueue(addr), calls: newConnQueue(addr), regions: newConnQueue(addr),
 		unproven: newOpenConns(handshakesPerAddress, handshakes), proven: newOpenConns(connsPerIdentity, conns),
 	}
-	p.server, p.foreign = p.serverOf(n.calls()), p.serverOf(n.regionCalls())
+	p.server, p.foreign = p.newServer(), p.newServer()
 	p.foreign.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, regionKey{}, conn.(*regionConn).node)
 	}
 	return p, nil
 }
 
-func (p *peerPort) serverOf(calls http.Handler) *http.Server {
+func (p *peerPort) newServer() *http.Server {
 	return &http.Server{
-		Handler:           (&bodies{held: map[pki.Identity]int{}}).bounded(calls),
 		ReadHeaderTimeout: peerTimeout,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          newStdLog(p.n.log.With("part", "peers")),
@@ -76,6 +75,8 @@ func (p *peerPort) advertised() string {
 }
 
 func (p *peerPort) serve(done *sync.WaitGroup) {
+	p.server.Handler = (&bodies{held: map[pki.Identity]int{}}).bounded(p.n.calls())
+	p.foreign.Handler = (&bodies{held: map[pki.Identity]int{}}).bounded(p.n.regionCalls())
 	done.Add(3)
 	go func() {
 		defer done.Done()

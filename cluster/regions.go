@@ -101,6 +101,9 @@ type RegionNode struct {
 	Alive    bool   `json:"alive"`
 }
 
+// KnowsRegion reports whether nodes of a region have been heard of.
+func (n *Cluster) KnowsRegion(region string) bool { return len(n.Regions()[region]) > 0 }
+
 // Regions are the nodes of all regions that this node has heard of, its own included, by region.
 func (n *Cluster) Regions() map[string][]RegionNode {
 	found := map[string][]RegionNode{}
@@ -246,7 +249,7 @@ func (r *regions) call(ctx context.Context, region, id, path string, wait time.D
 // regionCalls is what the peer port answers to nodes of other regions.
 func (n *Cluster) regionCalls() http.Handler {
 	mux := http.NewServeMux()
-	for _, c := range n.config.RegionCalls {
+	for _, c := range n.above.RegionCalls {
 		mux.Handle(c.Pattern, n.caught(c.Pattern, func(w http.ResponseWriter, r *http.Request) {
 			if leader := n.leader(); leader != "" {
 				w.Header().Set(leaderHeader, leader)

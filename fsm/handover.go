@@ -1,9 +1,10 @@
 package fsm
 
 import (
+	"slices"
+
 	"coffer/refusal"
 	"coffer/secret"
-	"slices"
 )
 
 // HandOver makes the replica in region To the primary, and the secret here its replica: with its last state, which is

@@ -1,8 +1,9 @@
 package fsm
 
 import (
-	"coffer/secret"
 	"slices"
+
+	"coffer/secret"
 )
 
 // The outbox is an index of what other regions have not acknowledged: per region, the secrets whose state is ahead of

@@ -1,8 +1,9 @@
 package fsm
 
 import (
-	"coffer/secret"
 	"slices"
+
+	"coffer/secret"
 )
 
 // Receive brings a replica to the state of its primary at a revision. It is the only way in which another region

@@ -18,6 +18,7 @@ type Store struct {
 	log       *slog.Logger
 	skip      map[uint64]uint64
 	saved     func(time.Duration) // may be nil
+	onOutbox  atomic.Pointer[func(keys []string)]
 	halted    atomic.Pointer[haltedError]
 	proposals *proposals            // as of the state, nil until it is needed; Raft applies and restores one at a time
 	ended     atomic.Pointer[error] // why entries are no longer taken: what came after one that was not would be wrong
@@ -34,9 +35,6 @@ type Options struct {
 	// OnFatal is called once when a write failed so that nobody can say what is on disk, such as a failed fsync: the
 	// process has to end, its data unmarked, and starts again from what is on disk.
 	OnFatal func(error)
-	// OnOutbox is called with the keys of entries of the outbox that were made or changed, as soon as they can be read. No
-	// keys mean that anything may have changed. It must not block. It may be nil.
-	OnOutbox func(keys []string)
 	// Skip are entries of the log that are not applied, by index: each with its checksum ([EntrySum]), so that no other
 	// entry is skipped. All nodes of a region have to skip the same.
 	Skip map[uint64]uint64
@@ -54,13 +52,17 @@ func Open(dir string, o Options) (_ *Store, err error) {
 		Path: filepath.Join(dir, File), Tables: allTables, Log: o.Log, OnDamage: o.OnDamage, OnFatal: o.OnFatal,
 		Fault: o.Fault, Flushed: o.Flushed,
 		Changed: func(c rows.Changes) {
-			if o.OnOutbox != nil {
-				o.OnOutbox(outboxKeys(c))
+			if notice := s.onOutbox.Load(); notice != nil {
+				(*notice)(outboxKeys(c))
 			}
 		},
 	})
 	return s, err
 }
+
+// OnOutbox has notice called from now on with the keys of entries of the outbox that were made or changed, as soon as
+// they can be read. No keys mean that anything may have changed. It must not block.
+func (s *Store) OnOutbox(notice func(keys []string)) { s.onOutbox.Store(&notice) }
 
 // outboxKeys are the keys of changes: the outbox is the only table that is watched.
 func outboxKeys(c rows.Changes) (keys []string) {

@@ -40,7 +40,7 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = store.Close() })
-	base := &serving.Base{Region: "us-east-1", Store: store, Cluster: alone{}, Keyring: serving.NewKeyring(), Now: time.Now, Random: rand.Reader}
+	base := serving.New("us-east-1", store, alone{}, serving.NewKeyring(nil), time.Now, rand.Reader)
 	server := httpapi.New(httpapi.Config{
 		Region: "us-east-1", Access: credentials, Registry: prometheus.NewRegistry(), Log: quiet, Now: time.Now,
 		Ready:   func() string { return "" },
@@ -93,3 +93,4 @@ func (alone) Propose(context.Context, []byte) (fsm.Outcome, error) {
 }
 func (alone) ReadBarrier(context.Context) error { return nil }
 func (alone) StaleFor() time.Duration           { return 0 }
+func (alone) KnowsRegion(string) bool           { return false }

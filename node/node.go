@@ -48,6 +48,7 @@ type Node struct {
 	log         *slog.Logger
 	store       *fsm.Store
 	cluster     *cluster.Cluster
+	keyring     *serving.Keyring
 	base        *serving.Base
 	service     *sm.Service
 	keys        *kmsservice.Service
@@ -91,9 +92,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	id := n.secrets.peer.Identity
 	n.log = o.Log.With("node", id.ID, "region", id.Region)
 	n.secrets.peer.LogTo(n.log)
-	n.base = &serving.Base{Region: id.Region, Keyring: serving.NewKeyring(), Now: o.Now, Random: rand.Reader}
 	n.roots = &roots{n: n}
-	n.base.Keyring.Follow = n.roots.follow
+	n.keyring = serving.NewKeyring(n.roots.follow)
 	if err := n.roots.openConfigured(context.Background()); err != nil {
 		return nil, err
 	}
@@ -102,14 +102,10 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	}
 	_ = os.Remove(filepath.Join(c.Data, InfoFile)) // of the last run
 	registry := prometheus.NewRegistry()
-	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
-	n.replication = replication.New(n.base, n.service, n.log, registry)
-	n.base.KnownRegion = n.replication.KnownRegion
 	timings := newTimings(registry)
 	if n.store, err = n.openStore(timings); err != nil {
 		return nil, n.mark(err)
 	}
-	n.base.Store = n.store
 	defer func() {
 		if err != nil {
 			n.close()
@@ -141,8 +137,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKey: n.secrets.regionGossipKey,
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
-		RootKeyID: n.rootKeyID, Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore, OnDamage: n.damaged,
-		OnRemoved: n.wasRemoved, OnDiverged: n.diverged, OnFatal: n.fatal, OnHung: n.hung, Log: n.log,
+		RootKeyID: n.rootKeyID, OnDamage: n.damaged, OnRemoved: n.wasRemoved, OnDiverged: n.diverged, OnFatal: n.fatal,
+		OnHung: n.hung, Log: n.log,
 		Observe: cluster.Observe{
 			LogWritten: by(timings.logWrite), Committed: by(timings.commit), ReadBarrier: by(timings.barrier),
 		},
@@ -150,9 +146,12 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, n.mark(err)
 	}
-	n.base.Cluster = n.cluster
-	n.replication.Join(n.cluster)
-	n.cluster.Begin()
+	n.base = serving.New(id.Region, n.store, n.cluster, n.keyring, o.Now, rand.Reader)
+	n.service, n.keys = sm.New(n.base), kmsservice.New(n.base)
+	n.replication = replication.New(n.base, n.service, n.cluster, n.log, registry)
+	n.cluster.Begin(cluster.Above{
+		Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore,
+	})
 	n.server = httpapi.New(httpapi.Config{
 		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: func() string { return class(n.ready()) }, Warnings: n.warnings,
 		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
@@ -181,7 +180,7 @@ func (n *Node) openStore(timings *timings) (*fsm.Store, error) {
 	}
 	dir := n.config.Data
 	options := fsm.Options{
-		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, OnOutbox: n.replication.Notice, Skip: skip,
+		Log: n.log, OnDamage: n.damaged, OnFatal: n.fatal, Skip: skip,
 		Flushed: by(timings.flush), Saved: by(timings.snapshot),
 	}
 	store, err := fsm.Open(dir, options)
@@ -225,7 +224,7 @@ func (n *Node) fits(c fsm.Cluster) error {
 	case c.Account != n.secrets.credentials.AccountID:
 		return fmt.Errorf("the stored state is of account %s, the root credentials are of %s", c.Account, n.secrets.credentials.AccountID)
 	}
-	if root, _ := n.roots.state(); root != nil && n.base.Keyring.Root(c.RootKeyID) == nil {
+	if root, _ := n.roots.state(); root != nil && n.keyring.Root(c.RootKeyID) == nil {
 		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: wanted the key with id %s, found %s in %s", c.RootKeyID, root.ID(), n.config.RootKey)
 	}
 	return nil
@@ -234,7 +233,7 @@ func (n *Node) fits(c fsm.Cluster) error {
 // rootKeyID is the id of the root key that the region's keys are under, or that they will be under once this node
 // forms the region; empty while it is sealed.
 func (n *Node) rootKeyID() string {
-	if c, formed, err := n.formed(); err == nil && formed && n.base.Keyring.Root(c.RootKeyID) != nil {
+	if c, formed, err := n.formed(); err == nil && formed && n.keyring.Root(c.RootKeyID) != nil {
 		return c.RootKeyID
 	}
 	if root, _ := n.roots.state(); root != nil {
@@ -261,7 +260,7 @@ func (n *Node) checkRestore(path string) error {
 	if err := n.fits(sum.Cluster); err != nil {
 		return err
 	}
-	if n.base.Keyring.Root(sum.Cluster.RootKeyID) == nil {
+	if n.keyring.Root(sum.Cluster.RootKeyID) == nil {
 		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given", sum.Cluster.RootKeyID)
 	}
 	return nil

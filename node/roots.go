@@ -42,7 +42,7 @@ func (r *roots) openConfigured(ctx context.Context) error {
 	defer r.mu.Unlock()
 	r.configured, r.why = root, err
 	if root != nil {
-		r.n.base.Keyring.AddRoot(root)
+		r.n.keyring.AddRoot(root)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func (r *roots) state() (root rootkey.Provider, why error) {
 // open opens a root key of a rotation: one that shares gave is named by its id.
 func (r *roots) open(ctx context.Context, spec string) (rootkey.Provider, error) {
 	if id, ok := strings.CutPrefix(spec, "shamir:"); ok {
-		if root := r.n.base.Keyring.Root(id); root != nil {
+		if root := r.n.keyring.Root(id); root != nil {
 			return root, nil
 		}
 		return nil, fmt.Errorf("this node has not been given enough shares of the root key %s: %w", id, rootkey.ErrShares)
@@ -73,7 +73,7 @@ func (r *roots) sealed() error {
 	}
 	configured, why := r.state()
 	switch {
-	case !formed && configured != nil, formed && r.n.base.Keyring.Root(c.RootKeyID) != nil:
+	case !formed && configured != nil, formed && r.n.keyring.Root(c.RootKeyID) != nil:
 		return nil
 	case why != nil:
 		return fmt.Errorf("sealed: %w", why)
@@ -97,7 +97,7 @@ func (r *roots) follow(ctx context.Context) {
 		}
 	}
 	c, formed, err := r.n.formed()
-	if err != nil || !formed || c.RootKey == "" || r.n.base.Keyring.Root(c.RootKeyID) != nil {
+	if err != nil || !formed || c.RootKey == "" || r.n.keyring.Root(c.RootKeyID) != nil {
 		return
 	}
 	root, err := r.open(ctx, c.RootKey)
@@ -105,7 +105,7 @@ func (r *roots) follow(ctx context.Context) {
 		r.n.log.Warn("the region's root key can't be opened", "root_key", c.RootKey, "error", err)
 		return
 	}
-	r.n.base.Keyring.AddRoot(root)
+	r.n.keyring.AddRoot(root)
 	r.n.log.Info("this node follows a rotation of the root key: set it in its configuration", "root_key", c.RootKey)
 }
 
@@ -147,7 +147,7 @@ func (r *roots) take(text string) (have, threshold int, err error) {
 	if err != nil {
 		return 0, s.Threshold, err
 	}
-	r.n.base.Keyring.AddRoot(root)
+	r.n.keyring.AddRoot(root)
 	if r.configured == nil && errors.Is(r.why, rootkey.ErrShares) {
 		r.configured, r.why = root, nil
 	}
@@ -222,7 +222,7 @@ func (r *roots) offered(ctx context.Context, spec string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r.n.base.Keyring.AddRoot(root)
+	r.n.keyring.AddRoot(root)
 	return root.ID(), nil
 }
 
@@ -279,7 +279,7 @@ func (r *roots) rotate(ctx context.Context, c *cluster.Cluster, spec string, for
 	if refused != "" && !force {
 		return nil, fmt.Errorf("a node can't reach the root key, and would be sealed: make it reachable there, or use --force. %s", refused)
 	}
-	r.n.base.Keyring.AddRoot(to)
+	r.n.keyring.AddRoot(to)
 	done.Keys, err = r.n.keys.RotateRoot(ctx, to, spec)
 	return done, err
 }

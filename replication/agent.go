@@ -41,34 +41,19 @@ type Agent struct {
 	couriers map[string]*courier
 }
 
-// New makes an agent.
-func New(base *serving.Base, secrets *sm.Service, log *slog.Logger, registry prometheus.Registerer) *Agent {
+// New makes an agent, which is told from then on what the store's outbox has.
+func New(base *serving.Base, secrets *sm.Service, cluster Cluster, log *slog.Logger, registry prometheus.Registerer) *Agent {
 	a := &Agent{
-		base: base, secrets: secrets, log: log, keys: keys{base: base}, couriers: map[string]*courier{},
+		base: base, secrets: secrets, cluster: cluster, log: log, keys: keys{base: base}, couriers: map[string]*courier{},
 		atOnce: batchMessages,
 	}
 	a.metrics = newMetrics(a, registry)
+	base.Store.OnOutbox(a.notice)
 	return a
 }
 
-// Join gives the agent its cluster, before Run and before calls are answered.
-func (a *Agent) Join(c Cluster) { a.cluster = c }
-
-// KnownRegion reports whether a region other than this one is known here.
-func (a *Agent) KnownRegion(region string) bool {
-	if len(a.cluster.Regions()[region]) > 0 {
-		return region != a.base.Region
-	}
-	known := false
-	_ = a.base.Store.View(func(tx *fsm.Tx) error { // a region that can't be looked up is not known
-		known = tx.Peer(region).Public != nil
-		return nil
-	})
-	return known && region != a.base.Region
-}
-
-// Notice is called with keys of the outbox whose entries have changed (fsm.Options.OnOutbox).
-func (a *Agent) Notice(keys []string) {
+// notice is called with keys of the outbox whose entries have changed (fsm.Store.OnOutbox).
+func (a *Agent) notice(keys []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(keys) == 0 { // the state was replaced

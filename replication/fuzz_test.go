@@ -1,7 +1,6 @@
 package replication_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -19,7 +18,7 @@ import (
 func FuzzMessages(f *testing.F) {
 	r := testregion.New(f)
 	secrets := sm.New(r.Base)
-	agent := replication.New(r.Base, secrets, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+	agent := replication.New(r.Base, secrets, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	name, value, token := "own", "mine", "11111111-1111-1111-1111-111111111111"
 	in := &sm.CreateSecretInput{Name: &name}
 	in.SecretString, in.ClientRequestToken = &value, &token

@@ -47,7 +47,7 @@ func TestSendingGoesOnAfterMistakes(t *testing.T) {
 	inWorld(t, func(w *world) {
 		r := w.regions[us]
 		network := &clumsy{Cluster: r, others: []string{eu}, panics: slices.Concat(replication.Paths, replication.Paths)}
-		r.agent.Join(network)
+		r.agent = r.newAgent(network)
 		ctx, cancel := context.WithCancel(w.ctx)
 		var running sync.WaitGroup
 		running.Go(func() { r.agent.Run(ctx) })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -104,6 +103,11 @@ type region struct {
 	to      map[string]*replication.Stepper
 }
 
+// newAgent makes the region's agent, over a network.
+func (r *region) newAgent(network replication.Cluster) *replication.Agent {
+	return replication.New(r.Base, r.secrets, network, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+}
+
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), ctx: t.Context(), regions: map[string]*region{},
@@ -122,8 +126,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		r := &region{Region: testregion.NewIn(t, dir, name), w: w, term: 1}
 		r.Base.Now, r.Base.Random = time.Now, randomBytes{w.random}
 		r.secrets = sm.New(r.Base)
-		r.agent = replication.New(r.Base, r.secrets, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
-		r.agent.Join(r)
+		r.agent = r.newAgent(r)
 		w.regions[name] = r
 		if err := r.agent.EnsureKey(w.ctx); err != nil {
 			t.Fatal(err)

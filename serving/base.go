@@ -18,9 +18,11 @@ type Cluster interface {
 	Propose(ctx context.Context, command []byte) (fsm.Outcome, error)
 	ReadBarrier(ctx context.Context) error
 	StaleFor() time.Duration
+	// KnowsRegion reports whether nodes of a region have been heard of.
+	KnowsRegion(region string) bool
 }
 
-// Base gives a service its region. Its fields are set once.
+// Base gives a service its region.
 type Base struct {
 	Region  string
 	Store   *fsm.Store
@@ -28,8 +30,12 @@ type Base struct {
 	Keyring *Keyring
 	Now     func() time.Time
 	Random  io.Reader
-	// KnownRegion reports whether a name is that of another region that this one can replicate to.
-	KnownRegion func(region string) bool
+}
+
+// New makes the base of a region's services on one node: the state, the cluster that replicates it, the keys that it is
+// sealed under, and a clock and randomness, which tests replace.
+func New(region string, store *fsm.Store, cluster Cluster, keyring *Keyring, now func() time.Time, random io.Reader) *Base {
+	return &Base{Region: region, Store: store, Cluster: cluster, Keyring: keyring, Now: now, Random: random}
 }
 
 // UnavailableError says that the node can't answer at the moment. Clients see the message, logs the cause too.
@@ -134,8 +140,8 @@ func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Conte
 			v = &View{Tx: tx, Base: b, Account: CallOf(ctx).Principal.Account, State: cluster, unwrapped: unwrapped}
 			return do(v)
 		})
-		if sealed && !followed && b.Keyring.Follow != nil { // the root key may have been rotated just now
-			b.Keyring.Follow(ctx)
+		if sealed && !followed && b.Keyring.follow != nil { // the root key may have been rotated just now
+			b.Keyring.follow(ctx)
 			followed = true
 			continue
 		}
@@ -263,4 +269,18 @@ func (b *Base) Warm(ctx context.Context) error {
 		_, err := v.defaultMaterial()
 		return err
 	})
+}
+
+// KnownRegion reports whether a name is that of another region that this one can replicate to: nodes of it have been
+// heard of, or it was replicated to before.
+func (b *Base) KnownRegion(region string) bool {
+	if region == b.Region || b.Cluster.KnowsRegion(region) {
+		return region != b.Region
+	}
+	known := false
+	_ = b.Store.View(func(tx *fsm.Tx) error { // a region that can't be looked up is not known
+		known = tx.Peer(region).Public != nil
+		return nil
+	})
+	return known
 }

@@ -20,8 +20,7 @@ var ErrSealed = &UnavailableError{Message: "This node is sealed: it has not been
 // Keyring unwraps KMS keys. It holds the root keys that this node was given, and a bounded number of unwrapped
 // keys.
 type Keyring struct {
-	// Follow looks for the root key that the region's keys are under, where the keyring does not have it. It may be nil.
-	Follow func(context.Context)
+	follow func(context.Context) // may be nil
 
 	mu    sync.RWMutex
 	roots map[string]rootkey.Provider // by id; two during a rotation of the root key
@@ -34,13 +33,14 @@ type material struct{ account, key, id string }
 
 const cachedMaterial = 1024
 
-// NewKeyring makes a keyring that has no root key yet.
-func NewKeyring() *Keyring {
+// NewKeyring makes a keyring that has no root key yet. follow looks for the root key that the region's keys are under,
+// where the keyring does not have it; it may be nil.
+func NewKeyring(follow func(context.Context)) *Keyring {
 	unwrapped, err := lru.New[material, []byte](cachedMaterial)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	return &Keyring{roots: map[string]rootkey.Provider{}, unwrapped: unwrapped}
+	return &Keyring{follow: follow, roots: map[string]rootkey.Provider{}, unwrapped: unwrapped}
 }
 
 // AddRoot gives the keyring a root key.

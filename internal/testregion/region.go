@@ -47,7 +47,7 @@ func NewIn(t testing.TB, dir, name string) *Region {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	r := &Region{Clock: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	r.Base = &serving.Base{Region: name, Store: store, Cluster: r, Keyring: serving.NewKeyring(), Now: func() time.Time { return r.Clock }, Random: rand.Reader, KnownRegion: func(string) bool { return true }}
+	r.Base = serving.New(name, store, r, serving.NewKeyring(nil), func() time.Time { return r.Clock }, rand.Reader)
 	if r.Root, err = rootkey.New(make([]byte, 32)); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +101,9 @@ func (r *Region) ReadBarrier(context.Context) error { return nil }
 
 // StaleFor is always nothing.
 func (r *Region) StaleFor() time.Duration { return 0 }
+
+// KnowsRegion knows every region.
+func (r *Region) KnowsRegion(string) bool { return true }
 
 // Restore replaces the state by that of an archive, as an operator does.
 func (r *Region) Restore(archive []byte) error {
@@ -160,7 +163,7 @@ func OtherRoot(t testing.TB) rootkey.Provider {
 // WithRoot is the region as a node sees it that has only the root key root, and has unwrapped nothing yet.
 func WithRoot(r *Region, root rootkey.Provider) *serving.Base {
 	base := *r.Base
-	base.Keyring = serving.NewKeyring()
+	base.Keyring = serving.NewKeyring(nil)
 	base.Keyring.AddRoot(root)
 	return &base
 }
