@@ -26,3 +26,12 @@ func (s *Store) ReadAcross(do func(), view func(*Tx)) bool {
 	view(t)
 	return true
 }
+
+// Commits is how many transactions have written to the file.
+func (s *Store) Commits() (n int) {
+	_ = s.View(func(t *Tx) error {
+		n = t.tx.ID()
+		return nil
+	})
+	return n
+}

@@ -466,3 +466,29 @@ func TestAFileIsCompactedWhenItIsOpened(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestARestoreHoldsLittleInMemory restores few rows that are large: what one transaction holds is bounded by bytes.
+func TestARestoreHoldsLittleInMemory(t *testing.T) {
+	s := open(t, "")
+	const count, size = 100, 1 << 19
+	var pairs []string
+	for i := range count {
+		pairs = append(pairs, fmt.Sprint(i), string(make([]byte, size)))
+	}
+	put(t, s, pairs...)
+	var archive bytes.Buffer
+	if err := s.Save(&archive); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, "")
+	if err := other.Restore(&archive, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	const bound = 5 << 20
+	if least := count * size / bound; other.Commits() < least {
+		t.Errorf("%d transactions restored %d bytes: one holds more than %d", other.Commits(), count*size, bound)
+	}
+	if _, err := other.Scrub(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
