@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	// restoreTimeout bounds how long Raft may take to begin with a restore and to bring it to a majority.
-	restoreTimeout = time.Minute
+	// restoreTimeout bounds how long the leader's own state may take to be replaced. It grows with the archive.
+	restoreTimeout = time.Hour
+	// epochTimeout bounds how long the first entry behind a restored state may take.
+	epochTimeout = time.Minute
 	// doubtTimeout is how long a node that was sent a state waits for its commitment while it has a leader.
 	doubtTimeout  = 30 * time.Second
 	doubtInterval = 50 * time.Millisecond
@@ -25,8 +27,9 @@ const (
 
 // restoring is what this node knows of states that may not be committed.
 type restoring struct {
-	under sync.Mutex  // held by the one restore under way
-	doubt atomic.Bool // the state here may never be committed: it is not read, except by whoever asks for what is here
+	under sync.Mutex   // held by the one restore under way
+	taken atomic.Int32 // states that Raft is replacing the one here by; they take as long as they are large
+	doubt atomic.Bool  // the state here may never be committed: it is not read, except by whoever asks for what is here
 
 	// at is called at the points where a restore may be cut short, and cuts it by an error; for tests, nil otherwise.
 	at func(point string) error
@@ -46,11 +49,15 @@ var errRestoring = fmt.Errorf("%w: the state of this node was replaced by an arc
 // leader's own state and log at once, and sends them to the others afterwards. If this node fails before an entry
 // behind them is committed, another leader fills the same indexes with something else. So a mark stands in the data
 // directory for that time, and this node confirms nobody's reads.
-func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, archive io.Reader) error {
+func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, archive io.Reader) (err error) {
 	if !n.restoring.under.TryLock() {
 		return errors.New("another restore is under way")
 	}
-	defer n.restoring.under.Unlock()
+	defer func() {
+		if !errors.Is(err, errCut) { // after a cut nothing goes on, as if the process had ended
+			n.restoring.under.Unlock()
+		}
+	}()
 	term := n.established.Swap(0)
 	if term == 0 {
 		return errNotLeader
@@ -113,8 +120,8 @@ func (n *Cluster) beginRestore(ctx context.Context, meta *raft.SnapshotMeta, arc
 // regions have seen later states, or earlier ones, and commands that were made before it are not carried out any more.
 func (n *Cluster) beginEpoch(ctx context.Context, r *raft.Raft) error {
 	entry := fsm.EncodeEntry([][]byte{n.encode(&fsm.BeginEpoch{At: time.Now().UnixMilli()})})
-	f := r.Apply(entry, restoreTimeout)
-	err := within(ctx, restoreTimeout, f)
+	f := r.Apply(entry, epochTimeout)
+	err := within(ctx, epochTimeout, f)
 	if err == nil {
 		err, _ = f.Response().(error)
 	}
@@ -167,6 +174,8 @@ type machine struct {
 // Restore takes a state that a leader sent, or that was sent before this node stopped. It may be that of a restore, which
 // is committed only by what follows.
 func (m machine) Restore(from io.ReadCloser) error {
+	m.n.restoring.taken.Add(1)
+	defer m.n.restoring.taken.Add(-1)
 	if _, there, err := readRestoreMark(m.n.config.Dir); err != nil {
 		return err
 	} else if !there {
@@ -202,7 +211,7 @@ func (n *Cluster) watchDoubt(ctx context.Context) {
 			if err := n.settle(); err != nil {
 				n.config.OnFatal(err)
 			}
-		case n.leader() == "" || n.leader() == n.id:
+		case n.leader() == "" || n.leader() == n.id || n.restoring.taken.Load() > 0:
 			waited = 0
 		case waited >= doubtTimeout:
 			why := errors.New("the leader's log has something else in place of the state that this node was sent")

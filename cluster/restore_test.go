@@ -91,6 +91,14 @@ func TestARestoreIsWholeOrNothing(t *testing.T) {
 	nodes := newGroup(t).three()
 	leader := leaderOf(nodes...)
 	archive := leader.archived()
+	for _, m := range others(nodes, leader) {
+		m.AtRestore(func(point string) error { // it has taken what nothing is committed behind
+			if err := m.ReadBarrier(t.Context()); !errors.Is(err, quorum.ErrBehind) || !m.marked() {
+				t.Errorf("at %s a follower reads: %v, marked: %v", point, err, m.marked())
+			}
+			return nil
+		})
+	}
 	noError(t, leader.restore(archive))
 	for _, m := range nodes {
 		m.want(0)
