@@ -12,6 +12,7 @@ import (
 
 	"coffer/cluster/pki"
 	"coffer/cluster/readindex"
+	"coffer/mistake"
 )
 
 // The protocols of a peer port (ALPN).
@@ -116,7 +117,15 @@ func (p *peerPort) accept() {
 		}
 		watched := &watchConn{Conn: conn, number: number}
 		watched.moveTo(p.unproven, addressKey(conn.RemoteAddr()))
-		open.Go(func() { p.admit(watched, tls.Server(watched, config)) })
+		open.Go(func() {
+			err := mistake.Catch(p.n.log, "a peer connection failed by a mistake in the code", func() error {
+				p.admit(watched, tls.Server(watched, config))
+				return nil
+			})
+			if err != nil {
+				_ = watched.Close()
+			}
+		})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"coffer/cluster/pki"
 	"coffer/cluster/quorum"
 	"coffer/cluster/readindex"
+	"coffer/mistake"
 )
 
 // member is this node as its read index sees it (readindex.Node).
@@ -131,6 +132,11 @@ func (n *Cluster) answerReadIndexes(ctx context.Context) {
 			_ = conn.Close()
 			continue
 		}
-		open.Go(func() { n.barrier.Serve(ctx, conn, asker.ID) })
+		open.Go(func() {
+			_ = mistake.Catch(n.log, "a question of another node failed by a mistake in the code", func() error {
+				n.barrier.Serve(ctx, conn, asker.ID) // which closes the connection, however it ends
+				return nil
+			})
+		})
 	}
 }
