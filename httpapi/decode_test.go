@@ -17,7 +17,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,7 +28,9 @@ import (
 	"coffer/serving"
 )
 
-var credentials = iam.Credentials{AccountID: "123456789012", AccessKeyID: "AKIAEXAMPLEEXAMPLE00", SecretAccessKey: strings.Repeat("s", 40)}
+var credentials = iam.Credentials{
+	AccountID: "123456789012", AccessKeyID: "AKIAEXAMPLEEXAMPLE00", SecretAccessKey: strings.Repeat("s", 40),
+}
 
 // FuzzRequest sends any operation with any body to the door, signed: it must answer 200 or 400 (503 before the
 // cluster is formed, which it never is here) with a JSON body, and never panic.
@@ -46,15 +47,22 @@ func FuzzRequest(f *testing.F) {
 		Ready:   func() string { return "" },
 		Secrets: sm.New(base), Keys: kmsservice.New(base),
 	})
-	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue", "UpdateSecret", "ListSecrets", "UpdateSecretVersionStage",
-		"DeleteSecret", "TagResource", "UntagResource", "GetRandomPassword", "PutResourcePolicy", "ListSecretVersionIds", "Nothing"}
-	keys := []string{"CreateKey", "DescribeKey", "ListKeys", "ScheduleKeyDeletion", "CreateAlias", "ListAliases", "TagResource", "PutKeyPolicy", "Encrypt", "Decrypt",
-		"ReEncrypt", "GenerateDataKey", "GenerateRandom", "EnableKeyRotation", "ListKeyRotations", "GetParametersForImport", "ImportKeyMaterial", "GenerateMac", "VerifyMac", "Nothing"}
+	operations := []string{"CreateSecret", "GetSecretValue", "BatchGetSecretValue", "PutSecretValue",
+		"UpdateSecret", "ListSecrets", "UpdateSecretVersionStage", "DeleteSecret", "TagResource", "UntagResource",
+		"GetRandomPassword", "PutResourcePolicy", "ListSecretVersionIds", "Nothing"}
+	keys := []string{"CreateKey", "DescribeKey", "ListKeys", "ScheduleKeyDeletion", "CreateAlias", "ListAliases",
+		"TagResource", "PutKeyPolicy", "Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateRandom",
+		"EnableKeyRotation", "ListKeyRotations", "GetParametersForImport", "ImportKeyMaterial", "GenerateMac", "VerifyMac",
+		"Nothing"}
 	for i, body := range []string{
-		`{"Name":"n","SecretString":"s","ClientRequestToken":"00000000-0000-0000-0000-000000000000","Tags":[{"Key":"k","Value":"v"}]}`,
-		`{"SecretId":"n","VersionId":null}`, `{"SecretIdList":["a"],"Filters":[{"Key":"name","Values":["!x"]}]}`, `{"SecretId":"a","SecretBinary":"AAE="}`,
-		`{"MaxResults":1.5}`, `{"PasswordLength":1e400}`, `{"SecretId":"\ud800"}`, `[[[[`, `{"a":1,"a":2}`, "{\"SecretId\":\"\xff\"}", `{"PasswordLength":5,"ExcludeCharacters":"é"}`,
-		`{"KeyId":"alias/x","Plaintext":"AAAA","EncryptionContext":{"a":"b"}}`, `{"CiphertextBlob":"AQ==","EncryptionContext":{"a":1}}`, `{"ValidTo":1e30,"KeyId":"k"}`,
+		`{"Name":"n","SecretString":"s","ClientRequestToken":"00000000-0000-0000-0000-000000000000",` +
+			`"Tags":[{"Key":"k","Value":"v"}]}`,
+		`{"SecretId":"n","VersionId":null}`, `{"SecretIdList":["a"],"Filters":[{"Key":"name","Values":["!x"]}]}`,
+		`{"SecretId":"a","SecretBinary":"AAE="}`, `{"MaxResults":1.5}`, `{"PasswordLength":1e400}`,
+		`{"SecretId":"\ud800"}`, `[[[[`, `{"a":1,"a":2}`, "{\"SecretId\":\"\xff\"}",
+		`{"PasswordLength":5,"ExcludeCharacters":"é"}`,
+		`{"KeyId":"alias/x","Plaintext":"AAAA","EncryptionContext":{"a":"b"}}`,
+		`{"CiphertextBlob":"AQ==","EncryptionContext":{"a":1}}`, `{"ValidTo":1e30,"KeyId":"k"}`,
 	} {
 		f.Add(uint8(i), []byte(body))
 		f.Add(uint8(128+i), []byte(body))
@@ -67,8 +75,9 @@ func FuzzRequest(f *testing.F) {
 		}
 		r.Header.Set("X-Amz-Target", target)
 		sum := sha256.Sum256(body)
-		if err := v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey},
-			r, hex.EncodeToString(sum[:]), service, "us-east-1", time.Now()); err != nil {
+		key, _ := signer(t.Context())
+		err := v4.NewSigner().SignHTTP(t.Context(), key, r, hex.EncodeToString(sum[:]), service, "us-east-1", time.Now())
+		if err != nil {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()

@@ -33,7 +33,8 @@ func newDoor(t testing.TB, l net.Listener, change func(*httpapi.Config, *testreg
 	d := &door{region: testregion.New(t), registry: prometheus.NewRegistry(), listener: l}
 	config := httpapi.Config{
 		Region: "us-east-1", Access: credentials, Registry: d.registry, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-		Ready: func() string { return "" }, Warnings: func() []string { return nil }, Secrets: sm.New(d.region.Base), Keys: kmsservice.New(d.region.Base),
+		Ready: func() string { return "" }, Warnings: func() []string { return nil },
+		Secrets: sm.New(d.region.Base), Keys: kmsservice.New(d.region.Base),
 	}
 	if change != nil {
 		change(&config, d.region)

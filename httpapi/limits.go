@@ -43,8 +43,8 @@ func (l Limits) Check() error {
 	case l.Connections < 1, l.ConnectionsPerAddress < 1:
 		return errors.New("the client port must allow at least one connection, in all and of an address")
 	case l.Bytes < maxBody, l.BytesPerAddress < maxBody:
-		return fmt.Errorf("the client port must allow at least %d bytes in memory, in all and of an address: the largest request",
-			maxBody)
+		return fmt.Errorf("the client port must allow at least %d bytes in memory, in all and of an address:"+
+			" the largest request", maxBody)
 	case l.Reads < 1, l.Writes < 1, l.Wait <= 0, l.Work <= 0:
 		return errors.New("the client port must allow at least one read and one write at a time, and time for them")
 	}

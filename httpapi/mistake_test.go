@@ -75,7 +75,9 @@ func TestMistakeInRequestIsAnswered(t *testing.T) {
 		t.Error(err)
 	}
 	text := log.String()
-	for _, wanted := range []string{`"level":"ERROR"`, `"request_id":"`, "httpapi_test.clumsy.Propose", "mistake_test.go:"} {
+	for _, wanted := range []string{
+		`"level":"ERROR"`, `"request_id":"`, "httpapi_test.clumsy.Propose", "mistake_test.go:",
+	} {
 		if strings.Count(text, wanted) < 21 {
 			t.Errorf("the log lacks %s", wanted)
 		}

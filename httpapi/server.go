@@ -69,7 +69,8 @@ func New(c Config) *Server {
 		l = DefaultLimits
 	}
 	s := &Server{
-		operations: map[string]operation{}, ready: c.Ready, warnings: c.Warnings, log: c.Log, now: c.Now, tls: c.TLS, limits: l,
+		operations: map[string]operation{}, ready: c.Ready, warnings: c.Warnings, log: c.Log, now: c.Now,
+		tls: c.TLS, limits: l,
 		connections: newQuota(int64(l.Connections), int64(l.ConnectionsPerAddress)),
 		bytes:       newQuota(l.Bytes, l.BytesPerAddress),
 		reads:       newGate(l.Reads, l.Wait), writes: newGate(l.Writes, l.Wait),

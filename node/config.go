@@ -56,16 +56,17 @@ type Config struct {
 
 	RemoveDeadAfter string `mapstructure:"remove-dead-after"` // when servers that do not answer are removed: a duration, off or auto
 
-	SkipEntry []string `mapstructure:"skip-entry"` // entries of the log that are given up, INDEX:CHECKSUM each, the same on every node
+	// Entries of the log that are given up, INDEX:CHECKSUM each, the same on every node.
+	SkipEntry []string `mapstructure:"skip-entry"`
 
 	// How the region finds other regions. All of it can be left out.
-	RegionGossip          string   `mapstructure:"region-gossip"`           // gossip port for nodes of all regions, host:port, TCP and UDP
+	RegionGossip          string   `mapstructure:"region-gossip"`           // gossip port for all regions, host:port
 	RegionGossipAdvertise string   `mapstructure:"region-gossip-advertise"` // host:port that other regions reach it by
-	RegionGossipKey       string   `mapstructure:"region-gossip-key"`       // file with the gossip key that all regions share, mode 0600
+	RegionGossipKey       string   `mapstructure:"region-gossip-key"`       // file with that pool's key, mode 0600
 	RegionJoin            []string `mapstructure:"region-join"`             // gossip addresses of nodes of other regions
-	RegionPeerAdvertise   string   `mapstructure:"region-peer-advertise"`   // host:port that other regions reach the peer port by
+	RegionPeerAdvertise   string   `mapstructure:"region-peer-advertise"`   // host:port that others reach the peer port by
 
-	RootKey         string `mapstructure:"root-key"`         // the region's root key (rootkey.Schemes); a file has mode 0600
+	RootKey         string `mapstructure:"root-key"`         // the region's root key (rootkey.Schemes)
 	RootCredentials string `mapstructure:"root-credentials"` // file with the account's root credentials, mode 0600
 }
 
@@ -97,15 +98,18 @@ func (c *Config) Check() error {
 	case c.BootstrapExpect < 0:
 		return fmt.Errorf("bootstrap-expect is %d: wanted the number of nodes that form the cluster", c.BootstrapExpect)
 	case c.TLSCert == "" && !c.InsecureHTTP && !loopback(c.Listen):
-		return fmt.Errorf("the client port %s would speak plain HTTP beyond this machine: give tls-cert and tls-key, or insecure-http if something before it speaks TLS", c.Listen)
+		return fmt.Errorf("the client port %s would speak plain HTTP beyond this machine: give tls-cert and tls-key,"+
+			" or insecure-http if something before it speaks TLS", c.Listen)
 	case (c.RegionGossip == "") != (c.RegionGossipKey == ""):
 		return errors.New("region-gossip and region-gossip-key belong together: set both, or neither for a region alone")
 	case c.RegionGossip == "" && (len(c.RegionJoin) > 0 || c.RegionGossipAdvertise != ""):
-		return errors.New("region-join and region-gossip-advertise need region-gossip: set the address that this node gossips with other regions at")
+		return errors.New("region-join and region-gossip-advertise need region-gossip:" +
+			" set the address that this node gossips with other regions at")
 	case c.NonVoter && c.BootstrapExpect > 0:
 		return errors.New("non-voter is set and bootstrap-expect is too: a node that never votes can only join a cluster")
 	case c.BootstrapExpect == 1 && len(c.Join) > 0:
-		return errors.New("bootstrap-expect is 1, which forms a cluster alone, and join names other nodes: set the one that is meant")
+		return errors.New("bootstrap-expect is 1, which forms a cluster alone, and join names other nodes:" +
+			" set the one that is meant")
 	case c.BootstrapExpect == 0 && len(c.Join) == 0:
 		return errors.New("neither bootstrap-expect nor join is set: this node could neither form a cluster nor find one")
 	}
@@ -176,7 +180,8 @@ func (c *Config) load() (s secrets, err error) {
 		return s, fmt.Errorf("root credentials: %w", err)
 	}
 	if json.Unmarshal(raw, &s.credentials) != nil {
-		return s, fmt.Errorf("the root credentials file %s is not the JSON that `coffer keygen root-credentials` writes", c.RootCredentials)
+		return s, fmt.Errorf("the root credentials file %s is not the JSON that `coffer keygen root-credentials` writes",
+			c.RootCredentials)
 	}
 	if err := s.credentials.Check(); err != nil {
 		return s, fmt.Errorf("the root credentials file %s: %w", c.RootCredentials, err)
@@ -191,7 +196,8 @@ func (c *Config) load() (s secrets, err error) {
 	}
 	s.peer, err = pki.Load(c.CA, c.Cert, c.Key)
 	if err == nil && s.peer.Identity.Role != pki.Node {
-		err = fmt.Errorf("the certificate %s is for %s %s: a node needs one of `coffer pki node`", c.Cert, s.peer.Identity.Role, s.peer.Identity.ID)
+		err = fmt.Errorf("the certificate %s is for %s %s: a node needs one of `coffer pki node`", c.Cert,
+			s.peer.Identity.Role, s.peer.Identity.ID)
 	}
 	return s, err
 }
@@ -202,7 +208,8 @@ func readGossipKey(file string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("gossip key: %w", err)
 	case len(key) < 32:
-		return nil, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key` writes them", file, len(key))
+		return nil, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key`"+
+			" writes them", file, len(key))
 	}
 	return key, nil
 }

@@ -66,7 +66,7 @@ func repeat(ctx context.Context, log *slog.Logger, interval time.Duration, do fu
 }
 
 func once(ctx context.Context, log *slog.Logger, do func(context.Context)) {
-	_ = mistake.Catch(log, "a background job failed by a mistake in the code", func() error { // which names it by the stack
+	_ = mistake.Catch(log, "a background job failed by a mistake in the code", func() error { // the stack names it
 		do(ctx)
 		return nil
 	})
@@ -147,9 +147,11 @@ func (n *Node) compare(ctx context.Context) {
 	case err != nil:
 		n.log.Debug("the nodes' states could not be compared", "error", err)
 	case report.Unclear:
-		n.log.Error("the nodes' states differ and no majority agrees: stop the cluster and restore a snapshot", "index", report.Index, "digests", report.Digests)
+		n.log.Error("the nodes' states differ and no majority agrees: stop the cluster and restore a snapshot",
+			"index", report.Index, "digests", report.Digests)
 	case len(report.Differ) > 0:
-		n.log.Error("the state of nodes differs from the majority's; one at a time looks into it, and takes everything anew", "index", report.Index, "nodes", report.Differ)
+		n.log.Error("the state of nodes differs from the majority's; "+
+			"one at a time looks into it, and takes everything anew", "index", report.Index, "nodes", report.Differ)
 	}
 }
 

@@ -14,7 +14,9 @@ import (
 func init() {
 	moreCalls = func(n *Node) []cluster.Call {
 		propose := func(pattern string, command func(*http.Request) fsm.Command) cluster.Call {
-			return cluster.Call{Pattern: pattern, From: []cluster.Caller{cluster.Operators}, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) {
+			return cluster.Call{Pattern: pattern, From: []cluster.Caller{cluster.Operators}, Do: func(
+				_ *cluster.Cluster, w http.ResponseWriter, r *http.Request,
+			) {
 				answered(func(ctx context.Context, r *http.Request, _ *struct{}) (string, error) {
 					out, err := n.base.Propose(ctx, command(r))
 					if err == nil {

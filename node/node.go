@@ -153,7 +153,8 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		Calls: n.calls(), RegionCalls: n.replication.Calls(), OnLeader: n.initialize, CheckRestore: n.checkRestore,
 	})
 	n.server = httpapi.New(httpapi.Config{
-		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials, Ready: func() string { return class(n.ready()) }, Warnings: n.warnings,
+		Region: id.Region, Secrets: n.service, Keys: n.keys, Access: n.secrets.credentials,
+		Ready: func() string { return class(n.ready()) }, Warnings: n.warnings,
 		TLS: clientTLS, Limits: c.limits(), Registry: registry, Log: n.log, Now: o.Now,
 	})
 	n.registerMetrics(registry)
@@ -222,10 +223,12 @@ func (n *Node) fits(c fsm.Cluster) error {
 	case c.Region != id.Region:
 		return fmt.Errorf("the stored state is of region %s, this node's certificate is for %s", c.Region, id.Region)
 	case c.Account != n.secrets.credentials.AccountID:
-		return fmt.Errorf("the stored state is of account %s, the root credentials are of %s", c.Account, n.secrets.credentials.AccountID)
+		return fmt.Errorf("the stored state is of account %s, the root credentials are of %s",
+			c.Account, n.secrets.credentials.AccountID)
 	}
 	if root, _ := n.roots.state(); root != nil && n.keyring.Root(c.RootKeyID) == nil {
-		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: wanted the key with id %s, found %s in %s", c.RootKeyID, root.ID(), n.config.RootKey)
+		return fmt.Errorf("the root key is not the one that the stored state is encrypted under: "+
+			"wanted the key with id %s, found %s in %s", c.RootKeyID, root.ID(), n.config.RootKey)
 	}
 	return nil
 }
@@ -261,7 +264,8 @@ func (n *Node) checkRestore(path string) error {
 		return err
 	}
 	if n.keyring.Root(sum.Cluster.RootKeyID) == nil {
-		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given", sum.Cluster.RootKeyID)
+		return fmt.Errorf("the archive is encrypted under the root key %s, which this node has not been given",
+			sum.Cluster.RootKeyID)
 	}
 	return nil
 }
@@ -287,10 +291,12 @@ func (n *Node) initialize(ctx context.Context) error {
 	}
 	key.Manage("Default key that protects secrets for which no other key was chosen")
 	id := uuid.New()
-	_, err = n.cluster.Propose(ctx, fsm.Encode(fsm.ID(id), n.store.Applied(), &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
-		ID: n.cluster.ID(), Format: fsm.Formats().Newest, Region: n.secrets.peer.Identity.Region, Account: account,
-		RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
-	}}))
+	_, err = n.cluster.Propose(ctx, fsm.Encode(fsm.ID(id), n.store.Applied(), &fsm.InitCluster{
+		Key: key, Cluster: fsm.Cluster{
+			ID: n.cluster.ID(), Format: fsm.Formats().Newest, Region: n.secrets.peer.Identity.Region, Account: account,
+			RootKeyID: root.ID(), Created: now, Epoch: now, DefaultKeyID: key.ID,
+		},
+	}))
 	return err
 }
 

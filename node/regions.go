@@ -18,13 +18,18 @@ const maxQuestion = 4 << 20
 func (n *Node) regionCalls() []cluster.Call {
 	operator := []cluster.Caller{cluster.Operators}
 	call := func(pattern string, do http.HandlerFunc) cluster.Call {
-		return cluster.Call{Pattern: pattern, From: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, r *http.Request) { do(w, r) }}
+		return cluster.Call{Pattern: pattern, From: operator, Do: func(
+			_ *cluster.Cluster, w http.ResponseWriter, r *http.Request,
+		) {
+			do(w, r)
+		}}
 	}
 	account := func() string { return n.secrets.credentials.AccountID }
 	return []cluster.Call{
-		call("GET /regions", answered(func(ctx context.Context, _ *http.Request, _ *struct{}) (*replication.RegionStatus, error) {
-			return n.replication.Status(ctx)
-		})),
+		call("GET /regions",
+			answered(func(ctx context.Context, _ *http.Request, _ *struct{}) (*replication.RegionStatus, error) {
+				return n.replication.Status(ctx)
+			})),
 		call("POST /regions/trust", answered(func(ctx context.Context, r *http.Request, _ *struct{}) (string, error) {
 			return n.replication.Trust(ctx, r.URL.Query().Get("region"))
 		})),
@@ -40,15 +45,18 @@ func (n *Node) regionCalls() []cluster.Call {
 		call("POST /regions/successors", answered(func(ctx context.Context, r *http.Request, by *[]string) (struct{}, error) {
 			return struct{}{}, n.replication.SetSuccessors(ctx, r.URL.Query().Get("region"), *by)
 		})),
-		call("POST /regions/list", answered(func(ctx context.Context, _ *http.Request, sel *replication.Selection) (*replication.Page, error) {
-			return n.replication.List(ctx, sel)
-		})),
-		call("POST /regions/work", answered(func(ctx context.Context, _ *http.Request, work *replication.Work) (*replication.Done, error) {
-			return n.replication.Carry(ctx, work)
-		})),
-		call("GET /displaced", answered(func(ctx context.Context, _ *http.Request, _ *struct{}) ([]sm.DisplacedSecret, error) {
-			return n.service.Displaced(ctx, account())
-		})),
+		call("POST /regions/list",
+			answered(func(ctx context.Context, _ *http.Request, sel *replication.Selection) (*replication.Page, error) {
+				return n.replication.List(ctx, sel)
+			})),
+		call("POST /regions/work",
+			answered(func(ctx context.Context, _ *http.Request, work *replication.Work) (*replication.Done, error) {
+				return n.replication.Carry(ctx, work)
+			})),
+		call("GET /displaced",
+			answered(func(ctx context.Context, _ *http.Request, _ *struct{}) ([]sm.DisplacedSecret, error) {
+				return n.service.Displaced(ctx, account())
+			})),
 		call("POST /displaced/restore", answered(func(ctx context.Context, r *http.Request, _ *struct{}) (string, error) {
 			return n.service.RestoreDisplaced(ctx, account(), r.URL.Query().Get("id"), r.URL.Query().Get("name"))
 		})),

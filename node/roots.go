@@ -80,7 +80,8 @@ func (r *roots) sealed() error {
 	case !formed:
 		return errors.New("sealed: the root key has not been given")
 	}
-	return fmt.Errorf("sealed: the region's keys are under the root key %s (%s), which this node can't reach", c.RootKeyID, c.RootKey)
+	return fmt.Errorf("sealed: the region's keys are under the root key %s (%s), which this node can't reach",
+		c.RootKeyID, c.RootKey)
 }
 
 // follow looks for the root key that the region's keys are under, where this node does not have it: it was not
@@ -186,7 +187,11 @@ const (
 func (r *roots) calls() []cluster.Call {
 	operator, leader := []cluster.Caller{cluster.Operators}, []cluster.Caller{cluster.TheLeader}
 	return []cluster.Call{
-		{Pattern: "GET /rootkey", From: operator, Do: func(_ *cluster.Cluster, w http.ResponseWriter, _ *http.Request) { answerJSON(w, r.status()) }},
+		{Pattern: "GET /rootkey", From: operator, Do: func(
+			_ *cluster.Cluster, w http.ResponseWriter, _ *http.Request,
+		) {
+			answerJSON(w, r.status())
+		}},
 		{Pattern: "POST /unseal", From: operator, Do: r.handleUnseal},
 		{Pattern: "POST /rootkey/offer", From: leader, Do: cluster.Answered(r.offered)},
 		{Pattern: "POST /rootkey/rotate", From: operator, Do: r.handleRotate},
@@ -244,13 +249,15 @@ func (r *roots) handleRotate(c *cluster.Cluster, w http.ResponseWriter, req *htt
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	r.n.log.Info("the root key was rotated", "root_key", spec, "root_key_id", done.RootKeyID, "keys", done.Keys, "without", done.Without)
+	r.n.log.Info("the root key was rotated", "root_key", spec,
+		"root_key_id", done.RootKeyID, "keys", done.Keys, "without", done.Without)
 	answerJSON(w, done)
 }
 
 func (r *roots) rotate(ctx context.Context, c *cluster.Cluster, spec string, force bool) (*RootRotation, error) {
 	if rootkey.RelativeFile(spec) {
-		return nil, fmt.Errorf("the root key file %s is relative to where a node was started: give an absolute path, which nodes find it by later", spec)
+		return nil, fmt.Errorf("the root key file %s is relative to where a node was started:"+
+			" give an absolute path, which nodes find it by later", spec)
 	}
 	to, err := r.open(ctx, spec)
 	if err != nil {
@@ -277,7 +284,8 @@ func (r *roots) rotate(ctx context.Context, c *cluster.Cluster, spec string, for
 		return nil, err
 	}
 	if refused != "" && !force {
-		return nil, fmt.Errorf("a node can't reach the root key, and would be sealed: make it reachable there, or use --force. %s", refused)
+		return nil, fmt.Errorf("a node can't reach the root key, and would be sealed:"+
+			" make it reachable there, or use --force. %s", refused)
 	}
 	r.n.keyring.AddRoot(to)
 	done.Keys, err = r.n.keys.RotateRoot(ctx, to, spec)

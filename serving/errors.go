@@ -109,5 +109,6 @@ func ToAPIError(err error) *APIError {
 		return &APIError{"ServiceUnavailableException", unavailable.Message, http.StatusServiceUnavailable}
 	}
 	return &APIError{internalError,
-		"An error occurred on the server side. The server's log says more, by the request's id.", http.StatusInternalServerError}
+		"An error occurred on the server side. The server's log says more, by the request's id.",
+		http.StatusInternalServerError}
 }
