@@ -153,7 +153,7 @@ func (n *Cluster) callAt(ctx context.Context, id, addr, path string, body []byte
 		DisableKeepAlives: true,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			credentials := n.config.Credentials
-			return dialTLS(ctx, addr, credentials.Client(credentials.Identity.Region, id, callProtocol))
+			return dialTLS(ctx, n.peers.dialed, addr, credentials.Client(credentials.Identity.Region, id, callProtocol))
 		},
 	}}
 	return n.callWith(ctx, client, id, path, body, into)

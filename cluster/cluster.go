@@ -31,7 +31,9 @@ type Config struct {
 	PeerAdvertise   string // host:port that others reach it by; PeerAddr's if empty
 	GossipAddr      string
 	GossipAdvertise string
-	GossipKey       []byte        // common to the nodes of a region; any length from 32 bytes
+	// GossipKeys are common to the nodes of a region, any length from 32 bytes each: the first is the one to encrypt with.
+	// They may change.
+	GossipKeys      func() [][]byte
 	Join            []string      // gossip addresses of other nodes
 	BootstrapExpect int           // nodes that form a new cluster; 0 only joins
 	Endpoint        string        // URL of this node's client port, told to others
@@ -183,11 +185,11 @@ func Start(c Config) (_ *Cluster, err error) {
 	}
 	n.client = n.peers.client()
 	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect}
-	if n.gossip, err = startGossip(regionPool(c), c.Credentials.Cluster, self); err != nil {
+	if n.gossip, err = startGossip(regionPool(c), self); err != nil {
 		return nil, err
 	}
 	if c.Regions.GossipAddr != "" {
-		if n.regions, err = startRegions(c, self); err != nil {
+		if n.regions, err = startRegions(c, self, n.peers.dialed); err != nil {
 			return nil, err
 		}
 	}
@@ -212,8 +214,11 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.run(ctx, n.keepConfirmed)
 		n.run(ctx, n.watchLeadership)
 		n.run(ctx, func(ctx context.Context) { n.gossip.join(ctx, c.Join) })
+		n.run(ctx, n.gossip.rekey)
+		n.run(ctx, n.closeRefused)
 		if n.regions != nil {
 			n.run(ctx, func(ctx context.Context) { n.regions.pool.join(ctx, c.Regions.Join) })
+			n.run(ctx, n.regions.pool.rekey)
 		}
 		n.run(ctx, n.promoteLearners)
 		n.run(ctx, n.yieldWhenHalted)

@@ -30,7 +30,7 @@ func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, err
 		return nil, fmt.Errorf("node %s has not been heard of", id)
 	}
 	credentials := p.n.config.Credentials
-	conn, addr, err := dialAny(ctx, addresses, credentials.Client(credentials.Identity.Region, id, protocol))
+	conn, addr, err := dialAny(ctx, p.dialed, addresses, credentials.Client(credentials.Identity.Region, id, protocol))
 	if err != nil {
 		return nil, fmt.Errorf("connect to node %s: %w", id, err)
 	}
@@ -46,9 +46,11 @@ func (p *peerPort) dial(ctx context.Context, id, protocol string) (net.Conn, err
 
 // dialAny connects to all addresses at once and keeps the first connection whose certificate fits: who can name a wrong
 // address must not be able to delay the right one.
-func dialAny(ctx context.Context, addresses []string, config *tls.Config) (net.Conn, string, error) {
+func dialAny(
+	ctx context.Context, table *openConns, addresses []string, config *tls.Config,
+) (net.Conn, string, error) {
 	if len(addresses) == 1 {
-		conn, err := dialTLS(ctx, addresses[0], config)
+		conn, err := dialTLS(ctx, table, addresses[0], config)
 		return conn, addresses[0], err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -61,7 +63,7 @@ func dialAny(ctx context.Context, addresses []string, config *tls.Config) (net.C
 	results := make(chan dialed, len(addresses))
 	for _, addr := range addresses {
 		go func() {
-			conn, err := dialTLS(ctx, addr, config.Clone())
+			conn, err := dialTLS(ctx, table, addr, config.Clone())
 			results <- dialed{conn, addr, err}
 		}()
 	}
@@ -84,13 +86,44 @@ func dialAny(ctx context.Context, addresses []string, config *tls.Config) (net.C
 	return nil, "", failed
 }
 
-func dialTLS(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: peerTimeout}, Config: config}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+// dialTLS connects to an address and verifies who is there. The connection stands in table until it is closed.
+func dialTLS(ctx context.Context, table *openConns, addr string, config *tls.Config) (net.Conn, error) {
+	raw, err := (&net.Dialer{Timeout: peerTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, err // and no typed nil
+		return nil, err
 	}
+	watched := &watchConn{Conn: raw}
+	conn := tls.Client(watched, config)
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	protocol := config.NextProtos[0]
+	watched.proven(conn.ConnectionState().PeerCertificates[0], protocol == raftProtocol || protocol == readindex.Protocol)
+	watched.moveTo(table, config.ServerName)
 	return conn, nil
+}
+
+// closeRefused closes the connections to whom the authorities or the revocations, where these change, allow none any more.
+func (n *Cluster) closeRefused(ctx context.Context) {
+	seen := n.config.Credentials.Changes()
+	every(ctx, watchInterval, func() {
+		now := n.config.Credentials.Changes()
+		if now == seen {
+			return
+		}
+		seen = now
+		closed := 0
+		for _, table := range []*openConns{n.peers.proven, n.peers.dialed} {
+			closed += table.closeWhere(func(c *watchConn) bool {
+				who, _ := c.state()
+				return who != nil && n.config.Credentials.Refuses(who) != nil
+			})
+		}
+		n.log.Info("the authorities or the revocations changed", "connections closed", closed)
+	})
 }
 
 // A connection for Raft or the read index begins with the id of the caller's cluster, and an answer: why it is refused,

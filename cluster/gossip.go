@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -33,6 +34,8 @@ type gossip struct {
 	list *memberlist.Memberlist
 	addr string // host:port where it listens
 	log  *slog.Logger
+	pool pool
+	ring *memberlist.Keyring
 
 	validName func(string) bool
 
@@ -52,23 +55,27 @@ type heard struct {
 type pool struct {
 	name            string // of the node in it
 	addr, advertise string
-	key             []byte
-	label           string // what the key is bound to, besides the authority
+	keys            func() [][]byte // the first is the one that this node encrypts with
+	label           string          // what keys are bound to, besides the authorities
+	authorities     func() [][sha256.Size]byte
 	config          *memberlist.Config
 	validName       func(string) bool
 	log             *slog.Logger
 }
 
-func startGossip(p pool, authority [sha256.Size]byte, self meta) (*gossip, error) {
+func startGossip(p pool, self meta) (*gossip, error) {
 	host, port, err := splitAddr(p.addr)
 	if err != nil {
 		return nil, fmt.Errorf("gossip address %q: %w", p.addr, err)
 	}
-	key, err := hkdf.Key(sha256.New, p.key, authority[:], p.label, 32)
+	keys, err := p.derived()
 	if err != nil {
 		return nil, err
 	}
-	g := &gossip{log: p.log, validName: p.validName, self: self, known: map[string]heard{}}
+	g := &gossip{pool: p, log: p.log, validName: p.validName, self: self, known: map[string]heard{}}
+	if g.ring, err = memberlist.NewKeyring(keys, keys[0]); err != nil {
+		return nil, err
+	}
 	mc := p.config
 	mc.Name = p.name
 	mc.BindAddr, mc.BindPort = host, port
@@ -78,7 +85,7 @@ func startGossip(p pool, authority [sha256.Size]byte, self meta) (*gossip, error
 			return nil, fmt.Errorf("advertised gossip address %q: %w", p.advertise, err)
 		}
 	}
-	mc.SecretKey = key
+	mc.Keyring = g.ring
 	mc.TCPTimeout = gossipDialTimeout
 	mc.Delegate = (*gossipDelegate)(g)
 	mc.Events = (*gossipDelegate)(g)
@@ -90,6 +97,60 @@ func startGossip(p pool, authority [sha256.Size]byte, self meta) (*gossip, error
 	local := g.list.LocalNode()
 	g.addr = net.JoinHostPort(local.Addr.String(), strconv.Itoa(int(local.Port)))
 	return g, nil
+}
+
+// derived are the pool's keys: each configured one bound to each authority. Nodes that have a new key, or a new authority,
+// and nodes that still use the old one understand each other while both have both.
+func (p pool) derived() (keys [][]byte, err error) {
+	for _, key := range p.keys() {
+		for _, authority := range p.authorities() {
+			derived, err := hkdf.Key(sha256.New, key, authority[:], p.label, 32)
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, derived)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no gossip key")
+	}
+	return keys, nil
+}
+
+// rekeyInterval is how often a pool looks for other keys.
+const rekeyInterval = time.Second
+
+// rekey keeps the ring of keys as the configuration says until ctx ends.
+func (g *gossip) rekey(ctx context.Context) {
+	every(ctx, rekeyInterval, func() {
+		keys, err := g.pool.derived()
+		if err != nil {
+			g.log.Error("gossip: the keys can't be used", "error", err)
+			return
+		}
+		has := func(keys [][]byte, key []byte) bool {
+			return slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
+		}
+		before := g.ring.GetKeys()
+		same := len(before) == len(keys) && !slices.ContainsFunc(keys, func(k []byte) bool { return !has(before, k) })
+		if same && bytes.Equal(g.ring.GetPrimaryKey(), keys[0]) {
+			return
+		}
+		for _, key := range keys { // first all that are to be understood, then what to speak, then what to forget
+			err = errors.Join(err, g.ring.AddKey(key))
+		}
+		err = errors.Join(err, g.ring.UseKey(keys[0]))
+		for _, key := range before {
+			if !has(keys, key) {
+				err = errors.Join(err, g.ring.RemoveKey(key))
+			}
+		}
+		if err != nil {
+			g.log.Error("gossip: the keys can't be replaced", "error", err)
+			return
+		}
+		g.log.Info("gossip: the keys were replaced", "keys", len(keys))
+	})
 }
 
 // How often a pool's configured addresses are tried: while nobody else is in it, and while some of them are not. Pools

@@ -89,7 +89,8 @@ func (g *group) add(id string, expect int, others ...*member) *member {
 	m := &member{g: g, dir: filepath.Join(g.dir, "data-"+id), log: &lines{}, left: make(chan error, 4)}
 	m.config = cluster.Config{
 		Dir: m.dir, Credentials: g.credentials(pki.Node, id), PeerAddr: "127.0.0.1:0", GossipAddr: freeAddr(g.t),
-		GossipKey: g.key, BootstrapExpect: expect, RootKeyID: func() string { return "root" },
+		GossipKeys:      func() [][]byte { return [][]byte{g.key} },
+		BootstrapExpect: expect, RootKeyID: func() string { return "root" },
 		Now: time.Now,
 		Log: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", id),
 	}

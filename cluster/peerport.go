@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -34,6 +35,7 @@ type peerPort struct {
 	regions  *connQueue
 	unproven *openConns // before the end of their handshake
 	proven   *openConns
+	dialed   *openConns   // that this node made
 	server   *http.Server // of calls
 	foreign  *http.Server // of regions
 
@@ -52,6 +54,7 @@ func listenPeers(n *Cluster) (*peerPort, error) {
 		n: n, listener: listener, since: time.Now(), raft: newConnQueue(raftAddr(n.id)),
 		index: newConnQueue(addr), calls: newConnQueue(addr), regions: newConnQueue(addr),
 		unproven: newOpenConns(handshakesPerAddress, handshakes), proven: newOpenConns(connsPerIdentity, conns),
+		dialed: newOpenConns(math.MaxInt, math.MaxInt), // they are this node's own
 	}
 	p.server, p.foreign = p.newServer(), p.newServer()
 	p.foreign.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
@@ -174,14 +177,16 @@ type regionKey struct{}
 
 // closePeer closes the connections by which a node takes part in Raft.
 func (p *peerPort) closePeer(id string) {
-	p.proven.closeWhere(func(c *watchConn) bool {
-		who, raft := c.state()
-		if who == nil || !raft {
-			return false
-		}
-		of, err := pki.IdentityOf(who)
-		return err == nil && of.ID == id
-	})
+	for _, table := range []*openConns{p.proven, p.dialed} {
+		table.closeWhere(func(c *watchConn) bool {
+			who, raft := c.state()
+			if who == nil || !raft {
+				return false
+			}
+			of, err := pki.IdentityOf(who)
+			return err == nil && of.ID == id
+		})
+	}
 }
 
 // client makes calls to "https://<node id>/…".
@@ -212,7 +217,7 @@ func (p *peerPort) stop() {
 		_ = p.regions.Close()
 		_ = p.server.Close()
 		_ = p.foreign.Close()
-		for _, table := range []*openConns{p.unproven, p.proven} {
+		for _, table := range []*openConns{p.unproven, p.proven, p.dialed} {
 			table.closeWhere(func(*watchConn) bool { return true })
 		}
 	})

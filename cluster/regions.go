@@ -21,11 +21,11 @@ import (
 
 // RegionsConfig is how a region finds the others: by a second gossip pool, which nodes of all regions share.
 type RegionsConfig struct {
-	GossipAddr      string   // host:port to listen on; empty for a region alone
-	GossipAdvertise string   // host:port that other regions reach it by
-	GossipKey       []byte   // common to all regions; any length from 32 bytes
-	Join            []string // gossip addresses of nodes of other regions
-	PeerAdvertise   string   // host:port that other regions reach the peer port by; PeerAdvertise's if empty
+	GossipAddr      string          // host:port to listen on; empty for a region alone
+	GossipAdvertise string          // host:port that other regions reach it by
+	GossipKeys      func() [][]byte // common to all regions, as [Config.GossipKeys]
+	Join            []string        // gossip addresses of nodes of other regions
+	PeerAdvertise   string          // host:port that other regions reach the peer port by; PeerAdvertise's if empty
 }
 
 // regions is the other regions as this node knows them, and its calls to them.
@@ -33,37 +33,41 @@ type regions struct {
 	pool        *gossip
 	credentials *pki.Credentials
 	client      *http.Client
+	dialed      *openConns
 
 	mu        sync.Mutex        // guards below
 	preferred map[string]string // region -> id of the node that is asked first
+	reached   map[string]string // node -> where it was last found; gossip is only a hint
 }
 
 func regionPool(c Config) pool {
 	id := c.Credentials.Identity
 	return pool{
-		name: id.ID, addr: c.GossipAddr, advertise: c.GossipAdvertise, key: c.GossipKey,
-		label: "coffer gossip v1 " + id.Region, config: memberlist.DefaultLANConfig(),
+		name: id.ID, addr: c.GossipAddr, advertise: c.GossipAdvertise, keys: c.GossipKeys,
+		authorities: c.Credentials.Authorities,
+		label:       "coffer gossip v1 " + id.Region, config: memberlist.DefaultLANConfig(),
 		validName: func(name string) bool { return pki.Identity{Region: "x", ID: name}.Check() == nil },
 		log:       c.Log.With("part", "gossip"),
 	}
 }
 
-func startRegions(c Config, self meta) (*regions, error) {
+func startRegions(c Config, self meta, dialed *openConns) (*regions, error) {
 	id := c.Credentials.Identity
 	if c.Regions.PeerAdvertise != "" {
 		self.Peer = c.Regions.PeerAdvertise
 	}
-	r := &regions{credentials: c.Credentials, preferred: map[string]string{}}
+	r := &regions{credentials: c.Credentials, preferred: map[string]string{}, reached: map[string]string{}, dialed: dialed}
 	var err error
 	r.pool, err = startGossip(pool{
-		name: nodeName(id.Region, id.ID), addr: c.Regions.GossipAddr, advertise: c.Regions.GossipAdvertise, key: c.Regions.GossipKey,
-		label: "coffer regions gossip v1", config: memberlist.DefaultWANConfig(),
+		name: nodeName(id.Region, id.ID), addr: c.Regions.GossipAddr, advertise: c.Regions.GossipAdvertise, keys: c.Regions.GossipKeys,
+		authorities: c.Credentials.Authorities,
+		label:       "coffer regions gossip v1", config: memberlist.DefaultWANConfig(),
 		validName: func(name string) bool {
 			node, region, _ := strings.Cut(name, ".")
 			return pki.Identity{Region: region, ID: node}.Check() == nil
 		},
 		log: c.Log.With("part", "regions-gossip"),
-	}, c.Credentials.Cluster, self)
+	}, self)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +93,21 @@ func (r *regions) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	addresses := []string{m.Peer}
+	r.mu.Lock()
+	if last := r.reached[name]; last != "" && last != m.Peer {
+		addresses = append(addresses, last)
+	}
+	r.mu.Unlock()
 	id, region, _ := strings.Cut(name, ".")
-	return dialTLS(ctx, m.Peer, r.credentials.Client(region, id, regionProtocol))
+	conn, found, err := dialAny(ctx, r.dialed, addresses, r.credentials.Client(region, id, regionProtocol))
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.reached[name] = found
+	r.mu.Unlock()
+	return conn, nil
 }
 
 // RegionNode is a node of some region.

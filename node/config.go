@@ -27,6 +27,8 @@ type Config struct {
 	CA   string `mapstructure:"ca"`   // certificate authority of the cluster, PEM
 	Cert string `mapstructure:"cert"` // this node's certificate, PEM; it names node and region
 	Key  string `mapstructure:"key"`  // its private key, PEM, mode 0600
+	// Revoked is a file with a list of revoked certificates, read again when it changes; empty for none.
+	Revoked string `mapstructure:"revoked"`
 
 	Listen       string `mapstructure:"listen"`        // client port, host:port
 	Endpoint     string `mapstructure:"endpoint"`      // URL that clients reach it by; of Listen if empty
@@ -168,10 +170,10 @@ func loopback(addr string) bool {
 
 // secrets are what the files of a configuration hold.
 type secrets struct {
-	credentials     iam.Credentials
-	gossipKey       []byte
-	regionGossipKey []byte // nil for a region alone
-	peer            *pki.Credentials
+	credentials      iam.Credentials
+	gossipKeys       *gossipKeys
+	regionGossipKeys *gossipKeys // nil for a region alone
+	peer             *pki.Credentials
 }
 
 func (c *Config) load() (s secrets, err error) {
@@ -186,30 +188,23 @@ func (c *Config) load() (s secrets, err error) {
 	if err := s.credentials.Check(); err != nil {
 		return s, fmt.Errorf("the root credentials file %s: %w", c.RootCredentials, err)
 	}
-	if s.gossipKey, err = readGossipKey(c.GossipKey); err != nil {
+	if s.gossipKeys, err = openGossipKeys(c.GossipKey); err != nil {
 		return s, err
 	}
 	if c.RegionGossipKey != "" {
-		if s.regionGossipKey, err = readGossipKey(c.RegionGossipKey); err != nil {
+		if s.regionGossipKeys, err = openGossipKeys(c.RegionGossipKey); err != nil {
 			return s, err
 		}
 	}
 	s.peer, err = pki.Load(c.CA, c.Cert, c.Key)
+	if err == nil && c.Revoked != "" {
+		if err := s.peer.UseRevoked(c.Revoked); err != nil {
+			return s, fmt.Errorf("revoked certificates: %w", err)
+		}
+	}
 	if err == nil && s.peer.Identity.Role != pki.Node {
 		err = fmt.Errorf("the certificate %s is for %s %s: a node needs one of `coffer pki node`", c.Cert,
 			s.peer.Identity.Role, s.peer.Identity.ID)
 	}
 	return s, err
-}
-
-func readGossipKey(file string) ([]byte, error) {
-	key, err := rootkey.ReadPrivate(file)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("gossip key: %w", err)
-	case len(key) < 32:
-		return nil, fmt.Errorf("the gossip key file %s holds %d bytes: wanted at least 32, as `coffer keygen gossip-key`"+
-			" writes them", file, len(key))
-	}
-	return key, nil
 }

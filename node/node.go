@@ -91,7 +91,7 @@ func Start(c Config, o Options) (_ *Node, err error) {
 	}
 	id := n.secrets.peer.Identity
 	n.log = o.Log.With("node", id.ID, "region", id.Region)
-	n.secrets.peer.LogTo(n.log)
+	n.secrets.logTo(n.log)
 	n.roots = &roots{n: n}
 	n.keyring = serving.NewKeyring(n.roots.follow)
 	if err := n.roots.openConfigured(context.Background()); err != nil {
@@ -132,9 +132,9 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		NonVoter: c.NonVoter, RemoveDead: removeDead, ElectionTimeout: c.ElectionTimeout, Now: o.Now, MaxClockOffset: c.MaxClockOffset,
 		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
-		GossipKey: n.secrets.gossipKey, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
+		GossipKeys: n.secrets.gossipKeys.get, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
 		Regions: cluster.RegionsConfig{
-			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKey: n.secrets.regionGossipKey,
+			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKeys: n.secrets.regionGossip(),
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
 		RootKeyID: n.rootKeyID, OnDamage: n.damaged, OnRemoved: n.wasRemoved, OnDiverged: n.diverged, OnFatal: n.fatal,

@@ -12,7 +12,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -150,7 +149,7 @@ func Issue(caDir, dir string, id Identity, now time.Time, otherRegions ...string
 	}
 	template := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: id.Name()},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(leafLife),
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(leafLife),
 		DNSNames:    names,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
@@ -205,34 +204,37 @@ func readCertificate(path string) (*x509.Certificate, []byte, error) {
 	return c, raw, err
 }
 
-// Credentials are a node's or an operator's certificate, key and authority.
+// Credentials are a node's or an operator's certificate and key, and the authorities that it trusts.
 type Credentials struct {
 	Identity Identity
-	// Cluster is the SHA-256 of the authority's certificate.
-	Cluster [sha256.Size]byte
 
-	cert *Reloading
-	pool *x509.CertPool
+	cert    *Reloading
+	trusted *file[*authorities]
+	revoked *file[revocations] // nil without a list
 }
 
-// Load reads credentials from files and verifies that they belong together.
+// Load reads credentials from files and verifies that they belong together. caFile may hold several authorities; it is read
+// again when it changes, and so are the others.
 func Load(caFile, certFile, keyFile string) (*Credentials, error) {
-	ca, _, err := readCertificate(caFile)
-	if err != nil {
+	c := &Credentials{}
+	var err error
+	if c.trusted, err = openFile(caFile, readAuthorities, c.tell); err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
 	if _, err := rootkey.ReadPrivate(keyFile); err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	c := &Credentials{pool: x509.NewCertPool(), Cluster: sha256.Sum256(ca.Raw)}
-	c.pool.AddCert(ca)
 	c.cert = &Reloading{CertFile: certFile, KeyFile: keyFile, Check: func(cert *tls.Certificate) error {
-		if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: c.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-			return fmt.Errorf("it is not valid under the authority %s: %w", caFile, err)
+		_, err := cert.Leaf.Verify(x509.VerifyOptions{
+			Roots: c.trusted.get().pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		if err != nil {
+			return fmt.Errorf("it is not valid under the authorities in %s: %w", caFile, err)
 		}
 		id, err := IdentityOf(cert.Leaf)
 		if err == nil && c.Identity != (Identity{}) && id != c.Identity {
-			err = fmt.Errorf("it is for %s %s of region %s, not for %s %s of region %s", id.Role, id.ID, id.Region, c.Identity.Role, c.Identity.ID, c.Identity.Region)
+			err = fmt.Errorf("it is for %s %s of region %s, not for %s %s of region %s",
+				id.Role, id.ID, id.Region, c.Identity.Role, c.Identity.ID, c.Identity.Region)
 		}
 		return err
 	}}
@@ -244,22 +246,32 @@ func Load(caFile, certFile, keyFile string) (*Credentials, error) {
 	return c, err
 }
 
-// Expires is when the certificate that is in use ends.
+// Expires is when the certificate ends. It fails as [Reloading.Get] does.
 func (c *Credentials) Expires() (time.Time, error) { return c.cert.Expires() }
 
-// LogTo makes c tell of its certificate being replaced.
+// LogTo makes c tell of its files being replaced.
 func (c *Credentials) LogTo(log *slog.Logger) { c.cert.Log = log }
+
+func (c *Credentials) tell(level slog.Level, message string, args ...any) {
+	if c.cert != nil {
+		c.cert.tell(level, message, args...)
+	}
+}
 
 // Server is the TLS configuration of a peer port: it takes connections only from certificates of the
 // same authority and region, with one of the protocols; and those with the protocol regions only from nodes of other regions.
 func (c *Credentials) Server(regions string, protocols ...string) *tls.Config {
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert.Get() },
 		ClientAuth:     tls.RequireAndVerifyClientCert,
-		ClientCAs:      c.pool,
 		NextProtos:     append([]string{regions}, protocols...),
+		// A resumed session would be verified under the authorities of when it began.
+		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
+			if err := c.Refuses(state.PeerCertificates[0]); err != nil {
+				return err
+			}
 			switch state.NegotiatedProtocol {
 			case "":
 				return errors.New("the connection names no protocol of a peer port")
@@ -267,6 +279,14 @@ func (c *Credentials) Server(regions string, protocols ...string) *tls.Config {
 				return c.otherRegion(state)
 			}
 			return c.sameRegion(state)
+		},
+	}
+	return &tls.Config{
+		MinVersion: config.MinVersion,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			now := config.Clone()
+			now.ClientCAs = c.trusted.get().pool
+			return now, nil
 		},
 	}
 }
@@ -280,10 +300,10 @@ func (c *Credentials) Client(region, id, protocol string) *tls.Config {
 	return &tls.Config{
 		MinVersion:           tls.VersionTLS13,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert.Get() },
-		RootCAs:              c.pool,
+		RootCAs:              c.trusted.get().pool,
 		ServerName:           name,
 		NextProtos:           []string{protocol},
-		ClientSessionCache:   tls.NewLRUClientSessionCache(8),
+		VerifyConnection:     func(state tls.ConnectionState) error { return c.Refuses(state.PeerCertificates[0]) },
 	}
 }
 

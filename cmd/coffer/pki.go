@@ -48,5 +48,25 @@ Keep the authority's key off the nodes.`,
 		_ = sub.MarkFlagRequired("out")
 		cmd.AddCommand(sub)
 	}
+	cmd.AddCommand(revokeCommand())
+	return cmd
+}
+
+func revokeCommand() *cobra.Command {
+	var list, region string
+	cmd := &cobra.Command{
+		Use:   "revoke ROLE ID",
+		Short: "Add to a list that the certificates of a node or an operator do not count any more",
+		Long: `Add to a list that the certificates which a node or an operator has until now do
+not count any more. Give the list to every node (--revoked), of every region: each reads it
+again when it changes and ends connections. A certificate that is made later counts.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return pki.Revoke(list, pki.Identity{Role: pki.Role(args[0]), Region: region, ID: args[1]}, time.Now())
+		},
+	}
+	cmd.Flags().StringVar(&list, "list", "", "file with the list; it is made if there is none")
+	cmd.Flags().StringVar(&region, "region", "us-east-1", "region of the certificate")
+	_ = cmd.MarkFlagRequired("list")
 	return cmd
 }
