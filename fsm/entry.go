@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
@@ -55,7 +56,8 @@ func EntrySum(b []byte) (uint64, error) {
 	return sum, nil
 }
 
-// DecodeEntry is the inverse of EncodeEntry. An entry that does not match its checksum fails with ErrDamaged.
+// DecodeEntry is the inverse of EncodeEntry: what EncodeEntry does not make, it does not take. An entry that does not
+// match its checksum fails with ErrDamaged. The commands are parts of b.
 func DecodeEntry(b []byte) ([][]byte, error) {
 	if _, err := EntrySum(b); err != nil {
 		return nil, err
@@ -63,9 +65,41 @@ func DecodeEntry(b []byte) ([][]byte, error) {
 	if b[0] != entryVersion {
 		return nil, fmt.Errorf("%w (entry version %d)", ErrUnknownCommand, b[0])
 	}
-	var commands [][]byte
-	if err := decoding.Unmarshal(b[entryHeader:], &commands); err != nil {
-		return nil, fmt.Errorf("a log entry can't be decoded: %w", err)
+	count, rest, ok := cutHead(b[entryHeader:], 4<<5)
+	if !ok || count > len(rest) {
+		return nil, errors.New("a log entry is no batch of commands")
+	}
+	commands := make([][]byte, count)
+	for i := range commands {
+		var length int
+		if length, rest, ok = cutHead(rest, 2<<5); !ok || length > len(rest) {
+			return nil, fmt.Errorf("command %d of a log entry does not end in it", i)
+		}
+		commands[i], rest = rest[:length:length], rest[length:]
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("a log entry has %d bytes behind its commands", len(rest))
 	}
 	return commands, nil
+}
+
+// cutHead is the inverse of appendHead: it takes the head of a CBOR item of a major type, in its shortest form, from b.
+func cutHead(b []byte, major byte) (n int, rest []byte, ok bool) {
+	if len(b) == 0 || b[0]&0xe0 != major {
+		return 0, nil, false
+	}
+	switch low := b[0] &^ 0xe0; {
+	case low < 24:
+		return int(low), b[1:], true
+	case low == 24 && len(b) >= 2:
+		n, rest = int(b[1]), b[2:]
+		return n, rest, n >= 24
+	case low == 25 && len(b) >= 3:
+		n, rest = int(binary.BigEndian.Uint16(b[1:])), b[3:]
+		return n, rest, n >= 1<<8
+	case low == 26 && len(b) >= 5:
+		n, rest = int(binary.BigEndian.Uint32(b[1:])), b[5:]
+		return n, rest, n >= 1<<16
+	}
+	return 0, nil, false
 }

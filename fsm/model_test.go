@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -308,6 +309,9 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 		for _, c := range commands {
 			_, _, _ = fsm.Decode(c)
+		}
+		if err == nil && !bytes.Equal(fsm.EncodeEntry(commands), b) {
+			t.Error("another entry was taken for the one of these commands")
 		}
 	})
 }
