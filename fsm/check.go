@@ -1,9 +1,11 @@
 package fsm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"coffer/kms"
@@ -17,6 +19,8 @@ const (
 	maxBytes  = secret.MaxValue + 1<<10
 	maxInKey  = 4 * 256 // bytes of what becomes part of a row's key
 	maxVector = 1 << 16 // items of a list
+	maxLinks  = 256     // links of a secret, and regions that succeed another
+	maxSealed = 4 << 10 // bytes of a key, wrapped or public
 )
 
 // Check says why a command that can be decoded must not be put into the log; nil if it may. Nodes propose nothing of
@@ -41,6 +45,16 @@ var checks = map[reflect.Type]func(any) error{
 		k := v.(*kms.Key)
 		return named(k.Account, k.ID)
 	},
+	reflect.TypeFor[kms.Material](): func(v any) error { return sealedKey(v.(*kms.Material).Wrapped) },
+	reflect.TypeFor[secret.Tag]():   func(v any) error { return short(v.(*secret.Tag).Key, v.(*secret.Tag).Value) },
+	reflect.TypeFor[kms.Tag]():      func(v any) error { return short(v.(*kms.Tag).Key, v.(*kms.Tag).Value) },
+}
+
+// mostItems are the bounds of lists that are stored in one row; maxVector where there is none.
+var mostItems = map[reflect.Type]int{
+	reflect.TypeFor[secret.NewLink](): maxLinks,
+	reflect.TypeFor[secret.Tag]():     secret.MaxTags,
+	reflect.TypeFor[kms.Tag]():        kms.MaxTags,
 }
 
 // check walks a value. It calls what its parts know about themselves, and bounds all texts, bytes and lists.
@@ -64,8 +78,8 @@ func check(v reflect.Value) error {
 			}
 			return nil
 		}
-		if v.Len() > maxVector {
-			return fmt.Errorf("a list of %d items, where %d are the most", v.Len(), maxVector)
+		if most := cmp.Or(mostItems[v.Type().Elem()], maxVector); v.Len() > most {
+			return fmt.Errorf("a list of %d items, where %d are the most", v.Len(), most)
 		}
 		for i := range v.Len() {
 			if err := check(v.Index(i)); err != nil {
@@ -101,6 +115,25 @@ func inKeys(texts ...string) error {
 	for _, text := range texts {
 		if text == "" || len(text) > maxInKey || strings.IndexByte(text, 0) >= 0 {
 			return errors.New("an id or the name of a region, key or alias is missing or can't be one")
+		}
+	}
+	return nil
+}
+
+// short checks texts of up to 256 characters.
+func short(texts ...string) error {
+	for _, text := range texts {
+		if len(text) > maxInKey {
+			return fmt.Errorf("a tag or label of %d bytes, where %d are the most", len(text), maxInKey)
+		}
+	}
+	return nil
+}
+
+func sealedKey(keys ...[]byte) error {
+	for _, key := range keys {
+		if len(key) > maxSealed {
+			return fmt.Errorf("a key of %d bytes, where %d are the most", len(key), maxSealed)
 		}
 	}
 	return nil
@@ -158,9 +191,20 @@ func (c *Settle) check() error { return inKeys(c.Region) }
 
 func (c *Repair) check() error { return inKeys(c.Region) }
 
-func (c *SetPeer) check() error { return inKeys(c.Region) }
+func (c *SetPeer) check() error { return errors.Join(inKeys(c.Region), sealedKey(c.Public)) }
 
-func (c *SetSuccessors) check() error { return inKeys(c.Region) }
+func (c *SetSuccessors) check() error {
+	if len(c.By) > maxLinks {
+		return errors.New("too many regions")
+	}
+	return inKeys(slices.Concat(c.By, []string{c.Region})...)
+}
+
+func (k *ReplicationKey) check() error { return sealedKey(k.Public, k.Wrapped) }
+
+func (c *PutVersion) check() error { return short(c.Labels...) }
+
+func (c *MoveLabel) check() error { return short(c.Label) }
 
 func (c *ReportPeer) check() error { return inKeys(c.Region) }
 

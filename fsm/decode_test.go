@@ -3,6 +3,7 @@ package fsm_test
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,6 +85,11 @@ func TestCheckRefuses(t *testing.T) {
 		"a link":              &fsm.AddLinks{Ref: refTo("a"), Links: []secret.NewLink{{ID: "l"}}},
 		"a policy":            &fsm.SetPolicy{Ref: refTo("a"), Policy: strings.Repeat("p", 1<<20)},
 		"a tag":               &fsm.TagSecret{Ref: refTo("a"), Tags: []secret.Tag{{Key: strings.Repeat("t", 1<<20)}}},
+		"many tags":           &fsm.TagSecret{Ref: refTo("a"), Tags: make([]secret.Tag, 51)},
+		"a long label":        &fsm.PutVersion{Ref: refTo("a"), Version: fsm.NewVersion{ID: "v"}, Labels: []string{strings.Repeat("l", 1025)}},
+		"many links":          &fsm.AddLinks{Ref: refTo("a"), Links: slices.Repeat([]secret.NewLink{{ID: "l", Region: "r"}}, 257)},
+		"a large public key":  &fsm.SetPeer{Region: "r", Public: make([]byte, 1<<13)},
+		"a large wrapped key": &fsm.CreateKey{Key: kms.Key{ID: "k", Account: account, Materials: []kms.Material{{Wrapped: make([]byte, 1<<13)}}}},
 		"a region":            &fsm.SetPeer{},
 		"a sender":            &fsm.Receive{From: fsm.Sender{Region: "a\x00b"}, Ref: refTo("a"), Link: "l", Displace: "d"},
 		"a key":               &fsm.CreateKey{Key: kms.Key{Account: account}},

@@ -18,6 +18,9 @@ func (s *Secret) Attach(id string, labels []string) error {
 	if len(count) > MaxLabelsPerVersion {
 		return tooManyLabels()
 	}
+	if s.labelsWith(labels...) > MaxLabels {
+		return tooManyInAll()
+	}
 	for _, label := range labels {
 		if label != Current {
 			s.Labels = s.Labels.With(label, id)
@@ -71,10 +74,32 @@ func (s *Secret) MoveLabel(label, from, to string) error {
 	if on != to && len(s.LabelsOf(to)) >= MaxLabelsPerVersion {
 		return tooManyLabels()
 	}
+	if s.labelsWith(label) > MaxLabels {
+		return tooManyInAll()
+	}
 	s.Labels = s.Labels.With(label, to)
 	return nil
 }
 
 func tooManyLabels() *refusal.Error {
 	return refusal.Errorf(KindLimitExceeded, "A version can have at most %d staging labels.", MaxLabelsPerVersion)
+}
+
+func tooManyInAll() *refusal.Error {
+	return refusal.Errorf(KindLimitExceeded, "A secret can have at most %d staging labels on all its versions.", MaxLabels)
+}
+
+// labelsWith counts the labels that s has with more, but those that the service moves by itself. Without a bound they
+// would fill the secret's row until it could not be stored.
+func (s *Secret) labelsWith(more ...string) int {
+	of := map[string]bool{}
+	for label := range s.Labels.All() {
+		of[label] = true
+	}
+	for _, label := range more {
+		of[label] = true
+	}
+	delete(of, Current)
+	delete(of, Previous)
+	return len(of)
 }

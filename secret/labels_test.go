@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -117,4 +119,34 @@ func TestRemovable(t *testing.T) {
 			t.Fatalf("%d kept, %d of them older than a day", len(versions)-len(gone), old)
 		}
 	})
+}
+
+// TestLabelsOfAllVersionsAreBounded puts labels on ever more versions: they would fill the secret's row.
+func TestLabelsOfAllVersionsAreBounded(t *testing.T) {
+	s := &secret.Secret{}
+	refused := 0
+	for i := range 40 {
+		if err := s.Attach(fmt.Sprint("version ", i), []string{secret.Current, fmt.Sprint("label ", i)}); err != nil {
+			if !errors.Is(err, &refusal.Error{Kind: secret.KindLimitExceeded}) {
+				t.Fatal(err)
+			}
+			refused++
+		}
+	}
+	if refused != 20 || s.Labels.On(secret.Current) != "version 19" {
+		t.Errorf("%d of 40 labels were refused, the current version is %q", refused, s.Labels.On(secret.Current))
+	}
+	if err := s.MoveLabel("one more", "", "version 3"); !errors.Is(err, &refusal.Error{Kind: secret.KindLimitExceeded}) {
+		t.Errorf("one more: %v", err)
+	}
+	noError := func(what string, err error) {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	noError("a put", s.Attach("later", nil))
+	noError("a rotation", s.MoveLabel(secret.Current, "version 19", "later"))
+	noError("a label moves on", s.MoveLabel("label 1", "version 1", "version 2"))
+	noError("it is taken away", s.MoveLabel("label 1", "version 2", ""))
+	noError("there is room", s.MoveLabel("one more", "", "version 3"))
 }

@@ -20,6 +20,7 @@ const (
 	MaxValue            = 65536 // bytes of a value; of UTF-8 for a string
 	MaxTags             = 50
 	MaxLabelsPerVersion = 20
+	MaxLabels           = 20                  // of all versions, besides AWSCURRENT and AWSPREVIOUS (AWS Secrets Manager quotas)
 	MaxUnlabelled       = 100                 // deprecated versions kept at least
 	KeepVersionsFor     = 24 * 60 * 60 * 1000 // ms; no version younger than this is removed
 )
