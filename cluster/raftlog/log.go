@@ -225,6 +225,18 @@ func (l *Log) DeleteRange(low, high uint64) error {
 // Entries that all lie below a snapshot are what Raft was about to remove when it had installed that and crashed:
 // they would end in a hole, and are removed.
 func (l *Log) Verify(snapshot uint64) error {
+	if err := l.check(snapshot); err != nil {
+		return err
+	}
+	last, err := l.LastIndex()
+	if err == nil && max(last, snapshot) < l.Recovered() {
+		return ErrInterrupted
+	}
+	return err
+}
+
+// check is Verify of a log that may be about to be recovered.
+func (l *Log) check(snapshot uint64) error {
 	first, err := l.FirstIndex()
 	if err != nil {
 		return err

@@ -263,3 +263,61 @@ func with(f files, name string, b []byte) files {
 	f[name] = b
 	return f
 }
+
+// TestARecoveryIsDoneWholeOrNotAtAll stops a recovery of the log at each step, and runs it again.
+func TestARecoveryIsDoneWholeOrNotAtAll(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, &told{})
+	store(t, l, 1, 150) // the last is of term 2
+	noError(t, l.SetUint64([]byte("CurrentTerm"), 6))
+	noError(t, l.SetClusterID(id))
+	noError(t, l.Close())
+	before := read(t, dir)
+
+	l = open(t, dir, &told{})
+	full := &failing{err: full}
+	l.Between(func(s raft.LogStore) raft.LogStore { full.LogStore = s; return full })
+	if _, _, err := l.Recover("another", []byte("me"), 0, 0); err == nil {
+		t.Fatal("nothing was interrupted")
+	}
+	noError(t, l.Close())
+	for _, files := range []files{before, read(t, dir)} {
+		dir := files.written(t, t.TempDir())
+		l := open(t, dir, &told{})
+		if err := l.Verify(0); (l.Recovered() > 0) != errors.Is(err, raftlog.ErrInterrupted) {
+			t.Errorf("the log of an interrupted recovery can be used: %v", err)
+		}
+		index, term, err := l.Recover("new", []byte("me"), 0, 0)
+		noError(t, err)
+		noError(t, l.Close())
+		l = open(t, dir, &told{})
+		noError(t, l.Verify(0))
+		var got raft.Log
+		noError(t, l.GetLog(151, &got))
+		kept, err := l.GetUint64([]byte("CurrentTerm"))
+		noError(t, err)
+		if index != 151 || term < 7 || got.Term != term || kept != term || got.Type != raft.LogConfiguration ||
+			string(got.Data) != "me" || l.ClusterID() != "new" || l.Recovered() != 151 {
+			t.Errorf("entry %d of term %d: %+v, term %d, cluster %s", index, term, got, kept, l.ClusterID())
+		}
+		noError(t, l.EndRecovery())
+		if l.Recovered() != 0 {
+			t.Error("it is not over")
+		}
+		noError(t, l.Close())
+	}
+}
+
+// TestARecoveryGoesOnAfterTheNewestSnapshot recovers a node whose log is empty, and one whose log ends below a snapshot.
+func TestARecoveryGoesOnAfterTheNewestSnapshot(t *testing.T) {
+	for _, entries := range []uint64{0, 40} {
+		l := open(t, t.TempDir(), &told{})
+		store(t, l, 1, entries)
+		index, term, err := l.Recover("new", []byte("me"), 90, 5)
+		if index != 91 || term != 6 || err != nil {
+			t.Errorf("entry %d of term %d (%v), wanted 91 of 6", index, term, err)
+		}
+		noError(t, l.Verify(90))
+		noError(t, l.Close())
+	}
+}

@@ -39,7 +39,8 @@ type survives struct {
 	Vote      cbor.ByteString `cbor:"3,keyasint,omitempty"` // for whom
 	ClusterID cbor.ByteString `cbor:"4,keyasint,omitempty"`
 	Promised  cbor.ByteString `cbor:"5,keyasint,omitempty"`
-	Last      uint64          `cbor:"6,keyasint"` // the log reached at least this entry: its loss is noticed
+	Last      uint64          `cbor:"6,keyasint"`           // the log reached at least this entry: its loss is noticed
+	Recovered uint64          `cbor:"7,keyasint,omitempty"` // the entry that Recover appends, while there is more to do
 }
 
 // record keeps survives in its file, which is locked against other processes while it is open.
