@@ -91,7 +91,6 @@ const (
 
 // Snapshots and the log that is kept behind them.
 const (
-	snapshotsKept     = 2
 	snapshotThreshold = 8192
 	trailingLogs      = 4096
 	cachedEntries     = 64
@@ -104,17 +103,18 @@ type Cluster struct {
 	id     string
 	log    *slog.Logger
 
-	gossip   *gossip
-	regions  *regions // nil where none are configured
-	peers    *peerPort
-	client   *http.Client // to other nodes' peer ports
-	logs     *raftlog.Log
-	proposer *proposer
-	barrier  *readindex.Barrier
-	kept     *readindex.Kept
-	timing   timing
-	started  time.Time // when [Start] was called
-	judge    *clocks.Judge
+	gossip    *gossip
+	regions   *regions // nil where none are configured
+	snapshots *snapshots
+	peers     *peerPort
+	client    *http.Client // to other nodes' peer ports
+	logs      *raftlog.Log
+	proposer  *proposer
+	barrier   *readindex.Barrier
+	kept      *readindex.Kept
+	timing    timing
+	started   time.Time // when [Start] was called
+	judge     *clocks.Judge
 
 	raft        atomic.Pointer[raft.Raft]
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
@@ -164,22 +164,18 @@ func Start(c Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	n.restoring.doubt.Store(doubt)
-	snapshots, err := n.snapshotStore()
-	if err != nil {
-		return nil, err
-	}
-	newest, err := newestSnapshot(snapshots)
-	if err != nil {
+	if n.snapshots, err = openSnapshots(c.Dir, c.Store, machine{c.Store, n}.Restore, c.Log); err != nil {
 		return nil, err
 	}
 	n.logs, err = raftlog.Open(c.Dir, raftlog.Options{
-		Log: c.Log, Used: c.Store.Applied() > 0 || newest > 0,
+		Log: c.Log, Used: c.Store.Durable().Through > 0,
 		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung, Written: c.Observe.LogWritten,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.circle, n.book = newCircle(n), openBook(c.Dir)
+	n.snapshots.logs = n.logs
 	if n.peers, err = listenPeers(n); err != nil {
 		return nil, err
 	}
@@ -196,15 +192,12 @@ func Start(c Config) (_ *Cluster, err error) {
 	n.proposer = newProposer(n.proposeBatch)
 	n.barrier = newBarrier(n)
 
-	member, err := n.hasEntries(newest)
+	member, err := n.hasEntries()
 	if err != nil {
 		return nil, err
 	}
-	if !member && c.Store.Applied() > 0 {
-		return nil, fmt.Errorf("%w: the state store is at entry %d but the Raft log is empty", fsm.ErrDamaged, c.Store.Applied())
-	}
 	if member {
-		if err := n.startRaft(snapshots); err != nil {
+		if err := n.startRaft(); err != nil {
 			return nil, err
 		}
 	}
@@ -227,24 +220,13 @@ func Start(c Config) (_ *Cluster, err error) {
 		n.run(ctx, n.watchMembers)
 		n.run(ctx, n.watchDoubt)
 		n.run(ctx, n.watchForeign)
+		n.run(ctx, func(ctx context.Context) { every(ctx, forgetInterval, n.snapshots.forgetReplaced) })
 		if !member {
 			n.run(ctx, n.form)
 		}
 		n.peers.serve(&n.done)
 	}
 	return n, nil
-}
-
-// newestSnapshot is the index that the newest snapshot reaches, 0 if there is none.
-func newestSnapshot(snapshots raft.SnapshotStore) (index uint64, err error) {
-	metas, err := snapshots.List()
-	if err != nil {
-		return 0, fmt.Errorf("list snapshots: %w", err)
-	}
-	if len(metas) == 0 {
-		return 0, nil
-	}
-	return metas[0].Index, nil
 }
 
 // Above is what the rooms above, which stand on a node's cluster, do for it.
@@ -274,22 +256,14 @@ func (n *Cluster) run(ctx context.Context, f func(context.Context)) {
 	}()
 }
 
-func (n *Cluster) snapshotStore() (raft.SnapshotStore, error) {
-	store, err := raft.NewFileSnapshotStoreWithLogger(n.config.Dir, snapshotsKept, raftLogger(n.log))
-	if err != nil {
-		return nil, fmt.Errorf("open the snapshot directory: %w", err)
-	}
-	return fsm.Snapshots{SnapshotStore: store}, nil
-}
-
 // hasEntries reports whether this node has anything of a cluster's log. One that joined, and was stopped before the first
-// entry came, joins again. newest is the index of its newest snapshot, 0 without one.
-func (n *Cluster) hasEntries(newest uint64) (bool, error) {
+// entry came, joins again.
+func (n *Cluster) hasEntries() (bool, error) {
 	last, err := n.logs.LastIndex()
 	if err != nil {
 		return false, fmt.Errorf("read the Raft log: %w", err)
 	}
-	return last > 0 || newest > 0, nil
+	return last > 0 || n.config.Store.Durable().Through > 0, nil
 }
 
 func (n *Cluster) raftConfig() *raft.Config {
@@ -307,31 +281,17 @@ func (n *Cluster) raftConfig() *raft.Config {
 	return rc
 }
 
-func (n *Cluster) startRaft(snapshots raft.SnapshotStore) error {
+func (n *Cluster) startRaft() error {
 	rc := n.raftConfig()
-	// The store is durable and knows its index: it needs a snapshot at start only if it is behind the newest.
-	newest, err := newestSnapshot(snapshots)
-	if err != nil {
-		return err
-	}
-	durable, _ := n.config.Store.Durable()
-	rc.NoSnapshotRestoreOnStart = durable >= newest
-	if err := n.logs.Verify(newest); err != nil {
+	rc.NoSnapshotRestoreOnStart = true // the snapshot is the state, which is durable
+	if err := n.snapshots.verify(); err != nil {
 		return fmt.Errorf("read the Raft log: %w", err)
-	}
-	last, err := n.logs.LastIndex()
-	if err != nil {
-		return fmt.Errorf("read the Raft log: %w", err)
-	}
-	last = max(last, newest)
-	if applied := n.config.Store.Applied(); applied > last {
-		return fmt.Errorf("%w: the state store is at entry %d but the Raft log ends at %d", fsm.ErrDamaged, applied, last)
 	}
 	cache, err := raft.NewLogCache(cachedEntries, n.logs)
 	if err != nil {
 		return err
 	}
-	r, err := raft.NewRaft(rc, machine{n.config.Store, n}, cache, n.logs, snapshots, n.peers.raftTransport())
+	r, err := raft.NewRaft(rc, machine{n.config.Store, n}, cache, n.logs, n.snapshots, n.peers.raftTransport())
 	if err != nil {
 		return fmt.Errorf("start Raft: %w", err)
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 
+	"coffer/cluster/raftlog"
 	"coffer/fsm"
 )
 
@@ -38,3 +39,18 @@ var ErrCut = errCut
 // AtRestore has do called at the points of restores: "marked", "replaced" (here), "restored" (by a majority), "committed"
 // (the epoch has begun). What it fails with cuts the restore short.
 func (n *Cluster) AtRestore(do func(point string) error) { n.restoring.at = do }
+
+// Snapshots is Raft's snapshot store.
+type Snapshots = snapshots
+
+// OpenSnapshots opens the snapshots of a node.
+var OpenSnapshots = openSnapshots
+
+// Over gives the snapshots the log that they are above.
+func (s *snapshots) Over(logs *raftlog.Log) { s.logs = logs }
+
+// Verify verifies the log above the state.
+func (s *snapshots) Verify() error { return s.verify() }
+
+// ForgetReplaced removes a received snapshot that is of no use any more.
+func (s *snapshots) ForgetReplaced() { s.forgetReplaced() }

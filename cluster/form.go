@@ -166,20 +166,16 @@ func (n *Cluster) bootstrap(own promise) error {
 	if n.logs.Promised() != own.kept() {
 		return errors.New("this node has promised itself to another beginner meanwhile")
 	}
-	snapshots, err := n.snapshotStore()
-	if err != nil {
-		return err
-	}
 	if err := n.logs.SetClusterID(own.Cluster); err != nil {
 		return err
 	}
 	self := raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(n.id), Address: raft.ServerAddress(n.id)}}}
-	err = raft.BootstrapCluster(n.raftConfig(), n.logs, n.logs, snapshots, n.peers.raftTransport(), self)
+	err := raft.BootstrapCluster(n.raftConfig(), n.logs, n.logs, n.snapshots, n.peers.raftTransport(), self)
 	if err != nil {
 		return err
 	}
 	n.log.Info("began a new cluster", "cluster", own.Cluster, "expects", n.config.BootstrapExpect)
-	return n.startRaft(snapshots)
+	return n.startRaft()
 }
 
 // promise is what a fresh node waits for: that a beginner begins a cluster of an id that the beginner chose.

@@ -39,15 +39,11 @@ func (n *Cluster) join(ctx context.Context, through string) error {
 	}
 	n.promising.Lock() // no promise is made beside it
 	defer n.promising.Unlock()
-	snapshots, err := n.snapshotStore()
-	if err != nil {
-		return err
-	}
 	if err := n.logs.SetClusterID(w.Cluster); err != nil {
 		return err
 	}
 	n.circle.introduce(w.Members, w.Term)
-	return n.startRaft(snapshots)
+	return n.startRaft()
 }
 
 // handleJoin takes in a node without data as a learner. If it is a member already it has lost its data:

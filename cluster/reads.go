@@ -83,7 +83,7 @@ func (n *Cluster) StaleFor() time.Duration { return n.kept.Age(n.barrier.Confirm
 func (n *Cluster) closeKept() error {
 	err := n.config.Store.Flush()
 	if err == nil && n.barrier != nil {
-		durable, _ := n.config.Store.Durable()
+		durable := n.config.Store.Durable().Through
 		err = n.kept.Note(n.barrier.Confirmed(), durable)
 	}
 	return errors.Join(err, n.kept.Close())
@@ -101,7 +101,7 @@ func (n *Cluster) keepConfirmed(ctx context.Context) {
 		pause := confirmInterval
 		if n.ReadBarrier(ctx) == nil {
 			n.caughtUp.Store(true)
-			durable, _ := n.config.Store.Durable()
+			durable := n.config.Store.Durable().Through
 			err := n.kept.Note(n.barrier.Confirmed(), durable)
 			if err != nil && !failed {
 				n.log.Warn("when this node's state was confirmed can't be kept; after a restart it will seem older", "error", err)

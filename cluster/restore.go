@@ -62,16 +62,12 @@ func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, arc
 	if term == 0 {
 		return errNotLeader
 	}
-	before, err := n.newest()
-	if err != nil {
-		n.established.CompareAndSwap(0, term)
-		return err
-	}
-	err = n.beginRestore(ctx, meta, archive)
+	before := n.snapshots.taken.Load()
+	err := n.beginRestore(ctx, meta, archive)
 	if errors.Is(err, errCut) {
 		return err
 	}
-	if after, listErr := n.newest(); err != nil && listErr == nil && after == before {
+	if err != nil && n.snapshots.taken.Load() == before {
 		// Nothing was replaced: the archive could not be written, or Raft was changing members.
 		if markErr := n.settle(); markErr != nil {
 			return errors.Join(err, markErr)
@@ -140,15 +136,6 @@ func (n *Cluster) epochBegun() (begun bool, err error) {
 	return begun, err
 }
 
-// newest is the index that the newest snapshot reaches.
-func (n *Cluster) newest() (uint64, error) {
-	snapshots, err := n.snapshotStore()
-	if err != nil {
-		return 0, err
-	}
-	return newestSnapshot(snapshots)
-}
-
 // settle removes the mark: the state here is committed, or was not replaced.
 func (n *Cluster) settle() error {
 	if err := removeRestoreMark(n.config.Dir); err != nil {
@@ -201,13 +188,8 @@ func (n *Cluster) watchDoubt(ctx context.Context) {
 			return
 		}
 		defer n.restoring.under.Unlock()
-		index, err := n.newest()
-		if err != nil {
-			n.log.Warn("the snapshots can't be listed", "error", err)
-			return
-		}
 		switch {
-		case r.CommitIndex() >= index:
+		case r.CommitIndex() >= n.snapshots.reach():
 			if err := n.settle(); err != nil {
 				n.config.OnFatal(err)
 			}

@@ -212,26 +212,20 @@ func TestProposalsAreBounded(t *testing.T) {
 	}
 }
 
-// snapshot is the store's own, as Raft keeps and sends it.
+// snapshot is the store's own, as Raft sends it.
 func (p *proposed) snapshot() []byte {
 	p.t.Helper()
-	snapshot, err := p.store.Snapshot()
+	snapshot, err := p.store.OpenSnapshot()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer snapshot.Release()
-	var sink sink
-	if err := snapshot.Persist(&sink); err != nil {
+	defer snapshot.Close()
+	b, err := io.ReadAll(snapshot)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	return sink.Bytes()
+	return b
 }
-
-type sink struct{ bytes.Buffer }
-
-func (*sink) ID() string    { return "" }
-func (*sink) Cancel() error { return nil }
-func (*sink) Close() error  { return nil }
 
 func (p *proposed) archive() []byte {
 	p.t.Helper()

@@ -19,16 +19,50 @@ import (
 // member is a node of a cluster of one, whose log and snapshots outlive it.
 type member struct {
 	logs      *raft.InmemStore
-	snapshots raft.SnapshotStore
+	snapshots *snapshots
 }
+
+// snapshots is a snapshot store that keeps what Raft takes the newest for.
+type snapshots struct {
+	raft.SnapshotStore // of nothing
+	newest             *raft.SnapshotMeta
+}
+
+type ownSink struct {
+	raft.SnapshotSink
+	meta  raft.SnapshotMeta
+	store *snapshots
+}
+
+func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport,
+) (raft.SnapshotSink, error) {
+	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: at}
+	return &ownSink{meta: meta, store: s}, nil
+}
+
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	if s.newest == nil {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{s.newest}, nil
+}
+
+func (k *ownSink) ID() string              { return "newest" }
+func (k *ownSink) Own() *raft.SnapshotMeta { return &k.meta }
+func (k *ownSink) Cancel() error           { return nil }
+func (k *ownSink) Close() error            { k.store.newest = &k.meta; return nil }
+
+// stream is a state as Raft takes it for.
+type stream struct {
+	io.ReadCloser
+	meta *raft.SnapshotMeta
+}
+
+func (s *stream) Meta() *raft.SnapshotMeta { return s.meta }
 
 func newMember(t *testing.T) *member {
 	t.Helper()
-	files, err := raft.NewFileSnapshotStore(t.TempDir(), 2, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &member{raft.NewInmemStore(), fsm.Snapshots{SnapshotStore: files}}
+	m := &member{raft.NewInmemStore(), &snapshots{}}
 	_, transport := raft.NewInmemTransport("n")
 	one := raft.Configuration{Servers: []raft.Server{{ID: "n", Address: "n"}}}
 	if err := raft.BootstrapCluster(config(), m.logs, m.logs, m.snapshots, transport, one); err != nil {
@@ -87,9 +121,9 @@ func TestASnapshotAtANoOp(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	metas, err := m.snapshots.List()
-	if err != nil || len(metas) != 1 || metas[0].Index <= s.Applied() {
-		t.Fatalf("%v: the snapshots are %+v, and %d is applied", err, metas, s.Applied())
+	taken := m.snapshots.newest
+	if taken == nil || taken.Index <= s.Applied() {
+		t.Fatalf("the snapshot is %+v, and %d is applied", taken, s.Applied())
 	}
 	file, err := os.ReadFile(filepath.Join(dir, fsm.File))
 	if err != nil {
@@ -100,23 +134,24 @@ func TestASnapshotAtANoOp(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := openWith(t, t.TempDir(), fsm.Options{})
-	_, stream, err := m.snapshots.Open(metas[0].ID)
-	if err := errors.Join(err, other.Restore(stream)); err != nil {
+	sent, err := s.OpenSnapshot()
+	if err := errors.Join(err, other.Restore(&stream{sent, taken})); err != nil {
 		t.Fatal(err)
 	}
-	meta := metas[0]
 	for name, s := range map[string]*fsm.Store{
 		"that made it": s, "after a power failure": openWith(t, crashed, fsm.Options{}), "restored": other,
 	} {
-		if index, term := s.Durable(); index != meta.Index || term != meta.Term || !exists(t, s, "a") {
-			t.Errorf("the store %s is at entry %d of term %d, the snapshot at %d of %d", name, index, term, meta.Index, meta.Term)
+		at := s.Durable()
+		if at.Through != taken.Index || at.ThroughTerm != taken.Term || !exists(t, s, "a") {
+			t.Errorf("the store %s is at entry %d of term %d, the snapshot at %d of %d",
+				name, at.Through, at.ThroughTerm, taken.Index, taken.Term)
 		}
 		n, err := s.OpenSnapshot()
 		if err != nil {
 			t.Fatal(err)
 		}
 		c, of := raft.DecodeConfiguration(n.Position.Configuration), n.Position.ConfigurationIndex
-		if len(c.Servers) != 1 || of != meta.ConfigurationIndex {
+		if len(c.Servers) != 1 || of != taken.ConfigurationIndex {
 			t.Errorf("the store %s has the configuration %v of entry %d", name, c, of)
 		}
 		_ = n.Close()

@@ -74,45 +74,49 @@ func readable(t *rows.Table, key, payload []byte) (c Cluster, err error) {
 // The state may be ahead of the file: of the log, Raft may drop nothing above the index that Durable returns.
 func (s *Store) OpenSnapshot() (*rows.Snapshot, error) { return s.rows.Snapshot() }
 
-// Durable is the last entry of Raft's log that is in the file, or was none for the store. What is above it is in
-// memory and in the log alone.
-func (s *Store) Durable() (index, term uint64) {
-	at := s.rows.Durable()
-	return at.Through, at.ThroughTerm
+// Durable is how far the file is: all entries of Raft's log up to Through are in it, or were none for the store. What
+// is above that is in memory and in the log alone.
+func (s *Store) Durable() rows.Position { return s.rows.Durable() }
+
+// Sink is what a snapshot of the store is persisted to, of which nothing is written, since the store's file has it.
+type Sink interface {
+	raft.SnapshotSink
+	// Own returns what Raft takes the snapshot for. Raft counts entries that the store is not given, so that is a later
+	// entry than the last that was applied.
+	Own() *raft.SnapshotMeta
 }
+
+// Known is a stream that is restored of which it is known what Raft takes it for: an archive of another cluster gets
+// an index of this one.
+type Known interface{ Meta() *raft.SnapshotMeta }
 
 // snapshot is a raft.FSMSnapshot.
-type snapshot struct {
-	*rows.Snapshot
-	store *Store
-}
+type snapshot struct{ store *Store }
 
-// Snapshot writes what is applied to the file and opens a snapshot of it for Raft, which afterwards drops entries
-// from its log. It is refused while an entry can't be applied, since that one and all behind it are in the log alone.
+// Snapshot makes a snapshot for Raft, which afterwards drops entries from its log. Nothing is copied: the store's
+// file is the snapshot. It is refused while an entry can't be applied, since that one and all behind it are in the
+// log alone.
 func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
 	if err := s.Halted(); err != nil {
 		return nil, err
 	}
-	if err := s.rows.Flush(); err != nil {
-		return nil, err
-	}
-	n, err := s.rows.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return &snapshot{n, s}, nil
+	return snapshot{s}, nil
 }
 
-// Persist streams the snapshot to a sink. Before a sink of [Snapshots] is closed the file is known to be as far as
-// Raft takes the snapshot to be.
-func (n *snapshot) Persist(sink raft.SnapshotSink) error {
+// Persist notes that the store was given all entries up to the snapshot, and has them and this on disk.
+func (n snapshot) Persist(sink raft.SnapshotSink) error {
 	began := time.Now()
-	var err error
-	if _, ok := sink.(FromStore); !ok {
-		_, err = io.Copy(sink, n.Snapshot)
+	own, ok := sink.(Sink)
+	if !ok {
+		return errors.Join(fmt.Errorf("a snapshot's sink is a %T, wanted an fsm.Sink", sink), sink.Cancel())
 	}
-	if known, ok := sink.(Known); ok && err == nil {
-		err = n.store.pass(known.Meta())
+	m := own.Own()
+	err := n.store.rows.Update(func(w *rows.Writer) error {
+		w.Pass(m.Index, m.Term)
+		return nil
+	})
+	if err == nil {
+		err = n.store.rows.Flush()
 	}
 	if err != nil {
 		return errors.Join(err, sink.Cancel())
@@ -124,20 +128,8 @@ func (n *snapshot) Persist(sink raft.SnapshotSink) error {
 	return err
 }
 
-// pass notes, and has on disk, that the store was given all entries up to a snapshot of its own.
-func (s *Store) pass(m *raft.SnapshotMeta) error {
-	err := s.rows.Update(func(w *rows.Writer) error {
-		w.Pass(m.Index, m.Term)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.rows.Flush()
-}
-
 // Release ends the snapshot.
-func (n *snapshot) Release() { _ = n.Close() }
+func (snapshot) Release() {}
 
 // Restore replaces the whole state by a snapshot ([rows.Store.Restore]). One of [Snapshots], also inside Raft's
 // wrapper, is taken for the state after the entry that Raft takes it for, with Raft's configuration.

@@ -48,7 +48,7 @@ func right(dir string, from, to uint64, c *told) (opened bool, err error) {
 }
 
 func asWritten(l *raftlog.Log, from, to uint64) error {
-	if err := l.Verify(from - 1); err != nil {
+	if err := l.Verify(from-1, 0, 0); err != nil {
 		return err
 	}
 	for key, want := range map[string]uint64{"CurrentTerm": term, "LastVoteTerm": term} {

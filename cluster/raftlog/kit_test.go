@@ -72,7 +72,7 @@ func same(l *raftlog.Log, from, to uint64) error {
 	if got, err := l.LastIndex(); err != nil || got != to {
 		return fmt.Errorf("the last entry is %d, wanted %d (%w)", got, to, err)
 	}
-	for i := from; i <= to; i++ {
+	for i := from; i <= to && i > 0; i++ {
 		var got raft.Log
 		if err := l.GetLog(i, &got); err != nil {
 			return err

@@ -32,6 +32,7 @@ type Log struct {
 	record  *record
 	reached uint64 // the last entry that is synced
 	cut     bool   // entries were removed from the end, and none written there since
+	held    map[*uint64]bool
 }
 
 // entries is what raft-boltdb does here; a test puts a failing disk in between.
@@ -52,7 +53,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	if err != nil && !missing {
 		return nil, err
 	}
-	l := &Log{guard: &guard{Options: o}}
+	l := &Log{guard: &guard{Options: o}, held: map[*uint64]bool{}}
 	if l.record, err = openRecord(dir, missing && !o.Used); err != nil {
 		return nil, err
 	}
@@ -203,40 +204,57 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 	return err
 }
 
-// DeleteRange removes the entries from low to high, synced. While the disk is full it fails, and may be called again.
+// Hold keeps the entries from index on in the log while it is compacted, until release is called: whoever is sent a
+// snapshot at index needs them next.
+func (l *Log) Hold(index uint64) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[&index] = true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.held, &index)
+	}
+}
+
+// DeleteRange removes the entries from low to high, synced; of those at the beginning of the log only what nobody holds
+// ([Log.Hold]). While the disk is full it fails, and may be called again.
 func (l *Log) DeleteRange(low, high uint64) error {
+	first, err := l.FirstIndex()
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
 	shortens := low <= l.reached && high >= l.reached
-	if shortens {
+	switch {
+	case shortens && low <= first: // a snapshot was installed: the log begins anew after it
+		l.reached, l.cut = 0, true
+	case shortens:
 		l.reached, l.cut = low-1, true
+	default:
+		for index := range l.held {
+			high = min(high, *index-1)
+		}
 	}
+	reached := l.reached
 	l.mu.Unlock()
+	if low > high {
+		return nil
+	}
 	if shortens { // what the record says of the log has to hold at every moment
-		if err := l.keep(func(s *survives) { s.Last = min(s.Last, low-1) }); err != nil {
+		if err := l.keep(func(s *survives) { s.Last = min(s.Last, reached) }); err != nil {
 			return err
 		}
 	}
 	return l.guard.write(true, func() error { return l.bolt.DeleteRange(low, high) })
 }
 
-// Verify reads the log above the newest snapshot, which is at index snapshot, and fails with [damage.Err] if an entry
-// is missing or not what was written. It is called before Raft starts, which panics over a missing one.
+// Verify reads the log above the state, which is durable up to index durable, and fails with [damage.Err] if an entry is
+// missing or not what was written. It is called before Raft starts, which panics over a missing one.
 //
-// Entries that all lie below a snapshot are what Raft was about to remove when it had installed that and crashed:
-// they would end in a hole, and are removed.
-func (l *Log) Verify(snapshot uint64) error {
-	if err := l.check(snapshot); err != nil {
-		return err
-	}
-	last, err := l.LastIndex()
-	if err == nil && max(last, snapshot) < l.Recovered() {
-		return ErrInterrupted
-	}
-	return err
-}
-
-// check is Verify of a log that may be about to be recovered.
-func (l *Log) check(snapshot uint64) error {
+// Where a snapshot was installed that reached index installed in a term, Raft may have crashed before it removed the
+// entries that the snapshot replaced. They would end in a hole, or be of other leaders than the snapshot, and are removed.
+func (l *Log) Verify(durable, installed, term uint64) error {
 	first, err := l.FirstIndex()
 	if err != nil {
 		return err
@@ -245,26 +263,49 @@ func (l *Log) check(snapshot uint64) error {
 	if err != nil {
 		return err
 	}
-	if last > 0 && last < snapshot {
-		return l.DeleteRange(first, last)
-	}
-	return l.guard.read(func() error {
-		l.mu.Lock()
-		reached := l.record.Last
-		l.mu.Unlock()
-		if last < reached && snapshot < reached {
-			return fmt.Errorf("%w: the Raft log ends at entry %d: it had entry %d", damage.Err, max(last, snapshot), reached)
-		}
-		var entry raft.Log
-		for index := snapshot + 1; index <= last; index++ {
-			if err := l.GetLog(index, &entry); errors.Is(err, raft.ErrLogNotFound) {
-				return fmt.Errorf("%w: Raft log entry %d is missing", damage.Err, index)
-			} else if err != nil {
+	if first > 0 && first <= installed {
+		var at raft.Log
+		if last >= installed {
+			if err := l.GetLog(installed, &at); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 				return err
 			}
 		}
-		return nil
-	})
+		if at.Term != term {
+			if err := l.DeleteRange(first, last); err != nil {
+				return err
+			}
+			last = 0
+		}
+	}
+	if err := l.guard.read(func() error { return l.whole(durable, last) }); err != nil {
+		return err
+	}
+	if max(last, durable) < l.Recovered() {
+		return ErrInterrupted
+	}
+	return nil
+}
+
+// whole verifies the entries above durable, up to last.
+func (l *Log) whole(durable, last uint64) error {
+	l.mu.Lock()
+	reached := l.record.Last
+	l.mu.Unlock()
+	if last > 0 { // it is empty only behind a snapshot that was installed
+		reached = max(reached, durable)
+	}
+	if last < reached {
+		return fmt.Errorf("%w: the Raft log ends at entry %d: it had entry %d", damage.Err, last, reached)
+	}
+	var entry raft.Log
+	for index := durable + 1; index <= last; index++ {
+		if err := l.GetLog(index, &entry); errors.Is(err, raft.ErrLogNotFound) {
+			return fmt.Errorf("%w: Raft log entry %d is missing", damage.Err, index)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close closes the log.

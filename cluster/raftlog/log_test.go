@@ -46,7 +46,7 @@ func TestTheEndOfTheLogIsMissed(t *testing.T) {
 	l = open(t, with(read(t, dir), raftlog.File, older[raftlog.File]).written(t, t.TempDir()), &told{})
 	defer l.Close()
 	noError(t, l.SetUint64([]byte("CurrentTerm"), 9)) // does not make it forget
-	if err := l.Verify(0); !errors.Is(err, damage.Err) || !strings.Contains(err.Error(), "it had entry 40") {
+	if err := l.Verify(0, 0, 0); !errors.Is(err, damage.Err) || !strings.Contains(err.Error(), "it had entry 40") {
 		t.Errorf("%v, wanted damage", err)
 	}
 }
@@ -56,14 +56,14 @@ func TestOnlyHolesAboveTheNewestSnapshotAreDamage(t *testing.T) {
 	defer l.Close()
 	store(t, l, 1, 5)
 	store(t, l, 11, 15)
-	noError(t, l.Verify(10)) // a snapshot at 10
-	noError(t, l.Verify(15))
+	noError(t, l.Verify(10, 0, 0)) // a snapshot at 10
+	noError(t, l.Verify(15, 0, 0))
 	var c told
 	o := open(t, t.TempDir(), &c)
 	defer o.Close()
 	store(t, o, 1, 5)
 	store(t, o, 11, 15)
-	if err := o.Verify(9); !errors.Is(err, damage.Err) || c.damage.Load() != 1 {
+	if err := o.Verify(9, 0, 0); !errors.Is(err, damage.Err) || c.damage.Load() != 1 {
 		t.Errorf("%v, told %d times: wanted damage", err, c.damage.Load())
 	}
 }
@@ -77,7 +77,7 @@ func TestEntriesBelowAnInstalledSnapshotAreRemoved(t *testing.T) {
 	noError(t, l.Close())
 	for range 2 { // the second start finds it empty
 		l = open(t, dir, &told{})
-		noError(t, l.Verify(80))
+		noError(t, l.Verify(80, 80, 9))
 		if last, err := l.LastIndex(); last != 0 || err != nil {
 			t.Fatalf("the log ends at %d (%v), wanted it empty", last, err)
 		}
@@ -88,7 +88,7 @@ func TestEntriesBelowAnInstalledSnapshotAreRemoved(t *testing.T) {
 	noError(t, l.Close())
 	l = open(t, dir, &told{})
 	defer l.Close()
-	noError(t, l.Verify(80))
+	noError(t, l.Verify(80, 80, 9))
 	noError(t, same(l, 81, 90))
 }
 
@@ -264,6 +264,41 @@ func with(f files, name string, b []byte) files {
 	return f
 }
 
+// TestTheLogDoesNotEndBelowTheState puts a log that ends earlier beside a state that has had later entries.
+func TestTheLogDoesNotEndBelowTheState(t *testing.T) {
+	var c told
+	l := open(t, t.TempDir(), &c)
+	defer l.Close()
+	store(t, l, 1, 40)
+	if err := l.Verify(41, 0, 0); !errors.Is(err, damage.Err) || c.damage.Load() != 1 {
+		t.Errorf("%v, told %d times: wanted damage", err, c.damage.Load())
+	}
+}
+
+// TestWhatIsHeldIsNotCompacted holds entries while the log is compacted, and while a snapshot is installed.
+func TestWhatIsHeldIsNotCompacted(t *testing.T) {
+	l := open(t, t.TempDir(), &told{})
+	defer l.Close()
+	store(t, l, 1, 99)
+	one, other := l.Hold(30), l.Hold(20)
+	noError(t, l.DeleteRange(1, 50))
+	noError(t, same(l, 20, 99))
+	other()
+	noError(t, l.DeleteRange(20, 50))
+	noError(t, same(l, 30, 99))
+	noError(t, l.DeleteRange(30, 50)) // nothing
+	noError(t, same(l, 30, 99))
+	noError(t, l.DeleteRange(81, 99)) // another leader's entries come
+	noError(t, same(l, 30, 80))
+	one()
+	noError(t, l.DeleteRange(30, 50))
+	noError(t, same(l, 51, 80))
+	defer l.Hold(60)()
+	noError(t, l.DeleteRange(51, 80)) // a snapshot was installed
+	noError(t, same(l, 0, 0))
+	noError(t, l.Verify(90, 0, 0))
+}
+
 // TestARecoveryIsDoneWholeOrNotAtAll stops a recovery of the log at each step, and runs it again.
 func TestARecoveryIsDoneWholeOrNotAtAll(t *testing.T) {
 	dir := t.TempDir()
@@ -284,14 +319,14 @@ func TestARecoveryIsDoneWholeOrNotAtAll(t *testing.T) {
 	for _, files := range []files{before, read(t, dir)} {
 		dir := files.written(t, t.TempDir())
 		l := open(t, dir, &told{})
-		if err := l.Verify(0); (l.Recovered() > 0) != errors.Is(err, raftlog.ErrInterrupted) {
+		if err := l.Verify(0, 0, 0); (l.Recovered() > 0) != errors.Is(err, raftlog.ErrInterrupted) {
 			t.Errorf("the log of an interrupted recovery can be used: %v", err)
 		}
 		index, term, err := l.Recover("new", []byte("me"), 0, 0)
 		noError(t, err)
 		noError(t, l.Close())
 		l = open(t, dir, &told{})
-		noError(t, l.Verify(0))
+		noError(t, l.Verify(0, 0, 0))
 		var got raft.Log
 		noError(t, l.GetLog(151, &got))
 		kept, err := l.GetUint64([]byte("CurrentTerm"))
@@ -313,11 +348,12 @@ func TestARecoveryGoesOnAfterTheNewestSnapshot(t *testing.T) {
 	for _, entries := range []uint64{0, 40} {
 		l := open(t, t.TempDir(), &told{})
 		store(t, l, 1, entries)
+		noError(t, l.Verify(90, 90, 9))
 		index, term, err := l.Recover("new", []byte("me"), 90, 5)
 		if index != 91 || term != 6 || err != nil {
 			t.Errorf("entry %d of term %d (%v), wanted 91 of 6", index, term, err)
 		}
-		noError(t, l.Verify(90))
+		noError(t, l.Verify(90, 90, 9))
 		noError(t, l.Close())
 	}
 }

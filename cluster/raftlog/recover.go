@@ -12,8 +12,8 @@ import (
 // ErrInterrupted says that a recovery of the log began and did not end. The node must not start from it.
 var ErrInterrupted = errors.New("making this node the only voter was interrupted: run `coffer cluster recover` again")
 
-// Recover makes the configuration, which Raft encoded, the last that the log knows: in an entry above all others, in a
-// term above all others, for a cluster of another id. snapshot is the index of the newest snapshot, and termThere its
+// Recover makes the configuration, which Raft encoded, the last that a verified log knows: in an entry above all others,
+// in a term above all others, for a cluster of another id. snapshot is the index of the newest snapshot, and termThere its
 // term. It returns where the entry is.
 //
 // The term and the id are kept first, with where the entry will be: if that is all that happened, the log refuses to be
@@ -21,9 +21,6 @@ var ErrInterrupted = errors.New("making this node the only voter was interrupted
 func (l *Log) Recover(id string, configuration []byte, snapshot, termThere uint64) (index, term uint64, err error) {
 	if len(id) > maxName {
 		return 0, 0, fmt.Errorf("a name of %d bytes: wanted at most %d", len(id), maxName)
-	}
-	if err := l.check(snapshot); err != nil {
-		return 0, 0, err
 	}
 	index, term, err = l.End(snapshot, termThere)
 	if err != nil {
