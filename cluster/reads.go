@@ -58,8 +58,8 @@ func newBarrier(n *Cluster) *readindex.Barrier {
 }
 
 // ReadBarrier returns when a read of this node's state sees every write that was acknowledged before the call. It
-// fails as [readindex.Barrier.Wait] does, and with [quorum.ErrBehind] while the state here may never be committed: it is
-// not to be read as old state either.
+// fails as [readindex.Barrier.Wait] does, and with [quorum.ErrBehind] while the state here may never be committed: it
+// is not to be read as old state either.
 func (n *Cluster) ReadBarrier(ctx context.Context) error {
 	if n.restoring.doubt.Load() {
 		return errRestoring
@@ -75,8 +75,8 @@ func (n *Cluster) ReadBarrier(ctx context.Context) error {
 	return err
 }
 
-// StaleFor is how old this node's state may be: the time since the newest round began that confirmed it, in this life or
-// before the last start.
+// StaleFor is how old this node's state may be: the time since the newest round began that confirmed it, in this life
+// or before the last start.
 func (n *Cluster) StaleFor() time.Duration { return n.kept.Age(n.barrier.Confirmed()) }
 
 // closeKept keeps the newest confirmation of all.
@@ -93,8 +93,8 @@ func (n *Cluster) closeKept() error {
 // when the leader is lost.
 const confirmInterval = time.Second
 
-// keepConfirmed has this node's state confirmed now and then, and notes when it was for the first time: when the node has
-// applied what the leader had. Raft can let a node that was away wait for seconds before it sends it anything.
+// keepConfirmed has this node's state confirmed now and then, and notes when it was for the first time: when the node
+// has applied what the leader had. Raft can let a node that was away wait for seconds before it sends it anything.
 func (n *Cluster) keepConfirmed(ctx context.Context) {
 	failed := false
 	for {

@@ -45,8 +45,8 @@ func (r *restoring) reach(point string) error {
 var errRestoring = fmt.Errorf("%w: the state of this node was replaced by an archive, and that is not committed yet",
 	quorum.ErrBehind)
 
-// replaceState replaces the state of the whole region by an archive. Raft does not replicate a restore: it replaces this
-// leader's own state and log at once, and sends them to the others afterwards. If this node fails before an entry
+// replaceState replaces the state of the whole region by an archive. Raft does not replicate a restore: it replaces
+// this leader's own state and log at once, and sends them to the others afterwards. If this node fails before an entry
 // behind them is committed, another leader fills the same indexes with something else. So a mark stands in the data
 // directory for that time, and this node confirms nobody's reads.
 func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, archive io.Reader) (err error) {
@@ -122,7 +122,8 @@ func (n *Cluster) beginEpoch(ctx context.Context, r *raft.Raft) error {
 		err, _ = f.Response().(error)
 	}
 	if err != nil {
-		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more: %w", err)
+		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more:"+
+			" %w", err)
 	}
 	return nil
 }
@@ -148,8 +149,8 @@ func (n *Cluster) settle() error {
 // abandon ends this node, which leads no more or can't bring a restored state to a majority. When it starts again it
 // discards its data, or, where nobody else can have gone on without it, carries the restore through.
 func (n *Cluster) abandon(why error) {
-	n.config.OnFatal(fmt.Errorf("a restore was not completed; whether it takes effect is not known. Start this node again:"+
-		" it then takes the region's state from the others: %w", why))
+	n.config.OnFatal(fmt.Errorf("a restore was not completed; whether it takes effect is not known. Start this node"+
+		" again: it then takes the region's state from the others: %w", why))
 }
 
 // machine is the state machine as Raft sees it.
@@ -158,8 +159,8 @@ type machine struct {
 	n *Cluster
 }
 
-// Restore takes a state that a leader sent, or that was sent before this node stopped. It may be that of a restore, which
-// is committed only by what follows.
+// Restore takes a state that a leader sent, or that was sent before this node stopped. It may be that of a restore,
+// which is committed only by what follows.
 func (m machine) Restore(from io.ReadCloser) error {
 	m.n.restoring.taken.Add(1)
 	defer m.n.restoring.taken.Add(-1)

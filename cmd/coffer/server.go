@@ -83,10 +83,11 @@ func serverFlags(f *pflag.FlagSet) {
 	f.Duration("max-clock-offset", clocks.DefaultBound, "how far clocks may be apart for purges and the deletion of keys")
 	f.StringSlice("join", nil, "gossip addresses of other nodes")
 	f.Int("bootstrap-expect", 0, "number of nodes that form a new cluster; 0 only joins one")
-	f.Duration("election-timeout", cluster.DefaultElectionTimeout, "how long to wait for a word of the leader; the same on all nodes of a region")
+	f.Duration("election-timeout", cluster.DefaultElectionTimeout,
+		"how long to wait for a word of the leader; the same on all nodes of a region")
 	f.Bool("non-voter", false, "never vote: a node that answers reads and counts for nothing")
-	f.String("remove-dead-after", "auto", "remove servers that have not answered the leader for so long (24h);\n"+
-		"off never; auto after 24h in regions of at least five voters")
+	f.String("remove-dead-after", "auto",
+		"remove servers that have not answered the leader for so long (24h, for instance);\noff never; auto after 24h in regions of at least five voters")
 	f.StringSlice("skip-entry", nil, "INDEX:CHECKSUM of a log entry that can't be applied and is given up, on every node")
 	f.String("region-gossip", "", "gossip port for nodes of all regions (TCP and UDP); empty for a region alone")
 	f.String("region-gossip-advertise", "", "host:port that other regions reach that gossip port by (default: --region-gossip)")
