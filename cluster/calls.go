@@ -142,33 +142,38 @@ func Answered(do func(context.Context, string) (string, error)) func(*Cluster, h
 
 // call posts a CBOR body to a node's peer port and decodes the answer.
 func (n *Cluster) call(ctx context.Context, id, path string, body []byte, into any) error {
-	return n.callWith(ctx, n.client, id, path, body, into)
+	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
+	defer cancel()
+	return callWith(ctx, n.client, n.ID(), id, path, body, into)
 }
 
 // callAt is call of the node at one address.
 func (n *Cluster) callAt(ctx context.Context, id, addr, path string, body []byte, into any) error {
+	return callAt(ctx, n.config.Credentials, n.peers.dialed, n.ID(), id, addr, path, body, into)
+}
+
+func callAt(
+	ctx context.Context, as *pki.Credentials, table *openConns, cluster, id, addr, path string, body []byte, into any,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			credentials := n.config.Credentials
-			return dialTLS(ctx, n.peers.dialed, addr, credentials.Client(credentials.Identity.Region, id, callProtocol))
+			return dialTLS(ctx, table, addr, as.Client(as.Identity.Region, id, callProtocol))
 		},
 	}}
-	return n.callWith(ctx, client, id, path, body, into)
+	return callWith(ctx, client, cluster, id, path, body, into)
 }
 
-func (n *Cluster) callWith(
-	ctx context.Context, client *http.Client, id, path string, body []byte, into any,
+func callWith(
+	ctx context.Context, client *http.Client, cluster, id, path string, body []byte, into any,
 ) error {
-	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	req.Header.Set(ClusterHeader, n.ID())
+	req.Header.Set(ClusterHeader, cluster)
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

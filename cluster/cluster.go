@@ -338,6 +338,10 @@ func (n *Cluster) establish(ctx context.Context) {
 		n.log.Info("leadership was lost before the cluster was whole", "term", term, "error", err)
 		return
 	}
+	if err := n.finishRecovery(ctx, r); err != nil {
+		n.log.Info("leadership was lost before the recovered region had begun its epoch", "term", term, "error", err)
+		return
+	}
 	n.established.Store(term)
 	n.log.Info("this node leads the region", "term", term)
 	if err := n.above.OnLeader(ctx); err != nil {

@@ -69,6 +69,9 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 	case id == n.id:
 		http.Error(w, "this node has the same id: give the new one a certificate of its own", http.StatusForbidden)
 		return
+	case n.logs.Recovered() > 0: // whoever joined could lead before it has
+		http.Error(w, "this node was made the region and has not begun its epoch yet: try again", http.StatusConflict)
+		return
 	case req.RootKeyID != "" && rootKey != "" && req.RootKeyID != rootKey: // a sealed node can read nothing without
 		http.Error(w, "this node has another root key than the cluster: give it the cluster's root key", http.StatusForbidden)
 		return

@@ -63,7 +63,7 @@ func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, arc
 		return errNotLeader
 	}
 	before := n.snapshots.taken.Load()
-	err := n.beginRestore(ctx, meta, archive)
+	err = n.beginRestore(ctx, meta, archive)
 	if errors.Is(err, errCut) {
 		return err
 	}
@@ -109,11 +109,16 @@ func (n *Cluster) beginRestore(ctx context.Context, meta *raft.SnapshotMeta, arc
 	if err := n.restoring.reach("restored"); err != nil {
 		return err
 	}
-	return n.beginEpoch(context.WithoutCancel(ctx), r)
+	if err := n.beginEpoch(context.WithoutCancel(ctx), r); err != nil {
+		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more: %w",
+			err)
+	}
+	return nil
 }
 
-// beginEpoch puts an entry after a restored state, so that no node can take itself for up to date without it. Other
-// regions have seen later states, or earlier ones, and commands that were made before it are not carried out any more.
+// beginEpoch puts an entry after a state that was restored or recovered, so that no node can take itself for up to
+// date without it. Other regions have seen later states, or earlier ones, and commands that were made before it are
+// not carried out any more.
 func (n *Cluster) beginEpoch(ctx context.Context, r *raft.Raft) error {
 	entry := fsm.EncodeEntry([][]byte{n.encode(&fsm.BeginEpoch{At: time.Now().UnixMilli()})})
 	f := r.Apply(entry, epochTimeout)
@@ -121,11 +126,7 @@ func (n *Cluster) beginEpoch(ctx context.Context, r *raft.Raft) error {
 	if err == nil {
 		err, _ = f.Response().(error)
 	}
-	if err != nil {
-		return fmt.Errorf("the state was restored, but takes no writes until its epoch has begun: restore it once more:"+
-			" %w", err)
-	}
-	return nil
+	return err
 }
 
 // epochBegun reports whether the state, if there is one, is more than what an archive held.

@@ -17,10 +17,10 @@ import (
 	"coffer/rows"
 )
 
-// snapshots is Raft's snapshot store over the state itself, which is durable and can be streamed at any time. A snapshot
-// that Raft takes copies nothing: it lets Raft drop log entries that the state's file has. One that is sent is read from
-// the state while it is sent, and the log behind it is kept. Only one that is received is a file, until the state that it
-// becomes is durable and the entries that it replaces are out of the log.
+// snapshots is Raft's snapshot store over the state itself, which is durable and can be streamed at any time. A
+// snapshot that Raft takes copies nothing: it lets Raft drop log entries that the state's file has. One that is sent
+// is read from the state while it is sent, and the log behind it is kept. Only one that is received is a file, until
+// the state that it becomes is durable and the entries that it replaces are out of the log.
 type snapshots struct {
 	store    *fsm.Store
 	logs     *raftlog.Log
@@ -40,9 +40,11 @@ const heldAfter = time.Minute
 // forgetInterval is how often is looked for a received snapshot that is of no use any more.
 const forgetInterval = 5 * time.Second
 
-// openSnapshots opens the snapshots of a node that does not take part yet. What a crash left of a received one is restored
-// by restore, as Raft would, or given up: it was not acknowledged before it was restored.
-func openSnapshots(dir string, store *fsm.Store, restore func(io.ReadCloser) error, log *slog.Logger) (*snapshots, error) {
+// openSnapshots opens the snapshots of a node that does not take part yet. What a crash left of a received one is
+// restored by restore, as Raft would, or given up: it was not acknowledged before it was restored.
+func openSnapshots(
+	dir string, store *fsm.Store, restore func(io.ReadCloser) error, log *slog.Logger,
+) (*snapshots, error) {
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, 1, raftLogger(log))
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot directory: %w", err)
@@ -106,8 +108,8 @@ func (s *snapshots) forget() error {
 	return err
 }
 
-// forgetReplaced removes a received snapshot when it is of no use any more: it is restored, which is durable, and Raft has
-// removed the log entries before it. Until then a start has to know that they were replaced.
+// forgetReplaced removes a received snapshot when it is of no use any more: it is restored, which is durable, and
+// Raft has removed the log entries before it. Until then a start has to know that they were replaced.
 func (s *snapshots) forgetReplaced() {
 	received := s.received.Load()
 	if received == 0 || s.store.Durable().Through < received {

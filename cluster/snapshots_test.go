@@ -90,7 +90,8 @@ func founded(t *testing.T, id string) *state {
 	s.await("to lead", func() error { return s.raft.Barrier(time.Second).Error() })
 	key := kms.Key{ID: "k", Account: "123456789012", Spec: kms.Symmetric,
 		Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
-	s.apply("init", &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{ID: "c", Region: region, RootKeyID: "r", DefaultKeyID: "k"}})
+	formed := fsm.Cluster{ID: "c", Region: region, RootKeyID: "r", DefaultKeyID: "k"}
+	s.apply("init", &fsm.InitCluster{Key: key, Cluster: formed})
 	return s
 }
 
@@ -146,8 +147,8 @@ func copied(t *testing.T, dir string) string {
 	return to
 }
 
-// TestASnapshotCopiesNothing takes snapshots: the log is compacted, no file is made, and a node that lost its power goes on
-// from its state.
+// TestASnapshotCopiesNothing takes snapshots: the log is compacted, no file is made, and a node that lost its power
+// goes on from its state.
 func TestASnapshotCopiesNothing(t *testing.T) {
 	s := founded(t, "n1")
 	s.checkpoints("a", 30)
@@ -206,8 +207,8 @@ func TestASnapshotOfNoBytesIsRefused(t *testing.T) {
 	}
 }
 
-// TestACrashAtEachStepOfAnInstalledSnapshot stops a node at each step of the installing of a snapshot, and stops its next
-// start as well: it gets the leader's state, and its log has no hole.
+// TestACrashAtEachStepOfAnInstalledSnapshot stops a node at each step of the installing of a snapshot, and stops its
+// next start as well: it gets the leader's state, and its log has no hole.
 func TestACrashAtEachStepOfAnInstalledSnapshot(t *testing.T) {
 	leader := founded(t, "n1")
 	defer leader.close()
@@ -282,14 +283,16 @@ func (s *state) receive(leader *state) raft.SnapshotSink {
 	s.t.Helper()
 	meta, stream, err := leader.snaps.Open("state")
 	noError(s.t, err)
-	sink, err := s.snaps.Create(meta.Version, meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, leader.trans)
+	sink, err := s.snaps.Create(
+		meta.Version, meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, leader.trans)
 	noError(s.t, err)
 	_, err = io.Copy(sink, stream)
 	noError(s.t, errors.Join(err, stream.Close()))
 	return sink
 }
 
-// TestAReceivedSnapshotThatIsNotWholeIsGivenUp damages a file that was received and not restored: the leader sends another.
+// TestAReceivedSnapshotThatIsNotWholeIsGivenUp damages a file that was received and not restored: the leader sends
+// another.
 func TestAReceivedSnapshotThatIsNotWholeIsGivenUp(t *testing.T) {
 	leader := founded(t, "n1")
 	defer leader.close()

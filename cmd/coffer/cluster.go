@@ -53,6 +53,7 @@ func clusterCommand() *cobra.Command {
 			Use: "confirm-clock", Short: "Say that a node's clock is right, after it jumped", Args: cobra.NoArgs,
 			RunE: printed(http.MethodPost, "/confirm-clock", showJSON),
 		},
+		recoverCommand(),
 	)
 	return cmd
 }

@@ -250,9 +250,8 @@ func Eventually(ctx context.Context, what string, check func() error) error {
 // Start starts the node's process.
 func (n *Node) Start() error {
 	c := n.cluster
-	args := append(append([]string{}, n.wrap...), cmp.Or(n.Binary, c.Binary), "server", "--data", n.Data, "--log-level",
-		"debug",
-		"--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile), "--key", c.path(n.ID, pki.KeyFile),
+	args := append(append([]string{}, n.wrap...), cmp.Or(n.Binary, c.Binary), "server")
+	args = append(append(args, n.identity()...), "--log-level", "debug",
 		"--listen", n.listen, "--peer", n.peer, "--gossip", n.gossip, "--gossip-key", c.path("gossip-key"),
 		"--root-key", n.rootKey, "--root-credentials", c.path("credentials"), "--bootstrap-expect", fmt.Sprint(n.expect))
 	for _, other := range c.Nodes {
@@ -418,6 +417,20 @@ func (n *Node) LogTail() string {
 // Operate runs an operator's command of the binary against the node.
 func (n *Node) Operate(ctx context.Context, args ...string) (string, error) {
 	return n.OperateWith(ctx, "", args...)
+}
+
+// identity are the flags that say whose data and certificate a command works with.
+func (n *Node) identity() []string {
+	c := n.cluster
+	return []string{"--data", n.Data, "--ca", c.path(n.ID, pki.CAFile), "--cert", c.path(n.ID, pki.CertFile),
+		"--key", c.path(n.ID, pki.KeyFile)}
+}
+
+// Recover runs `coffer cluster recover` on the node's data.
+func (n *Node) Recover(ctx context.Context, args ...string) (string, error) {
+	args = append(append([]string{"cluster", "recover"}, n.identity()...), args...)
+	out, err := exec.CommandContext(ctx, n.cluster.Binary, args...).CombinedOutput()
+	return string(out), err
 }
 
 // OperateWith is Operate with a text on standard input.
