@@ -106,7 +106,8 @@ func dialTLS(ctx context.Context, table *openConns, addr string, config *tls.Con
 	return conn, nil
 }
 
-// closeRefused closes the connections to whom the authorities or the revocations, where these change, allow none any more.
+// closeRefused closes the connections to whom the authorities or the revocations, where these change, allow none any
+// more.
 func (n *Cluster) closeRefused(ctx context.Context) {
 	seen := n.config.Credentials.Changes()
 	every(ctx, watchInterval, func() {

@@ -99,8 +99,8 @@ func startGossip(p pool, self meta) (*gossip, error) {
 	return g, nil
 }
 
-// derived are the pool's keys: each configured one bound to each authority. Nodes that have a new key, or a new authority,
-// and nodes that still use the old one understand each other while both have both.
+// derived are the pool's keys: each configured one bound to each authority. Nodes that have a new key, or a new
+// authority, and nodes that still use the old one understand each other while both have both.
 func (p pool) derived() (keys [][]byte, err error) {
 	for _, key := range p.keys() {
 		for _, authority := range p.authorities() {

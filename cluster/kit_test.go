@@ -47,7 +47,8 @@ func newGroup(t *testing.T) *group {
 func (g *group) credentials(role pki.Role, id string) *pki.Credentials {
 	g.t.Helper()
 	dir := filepath.Join(g.dir, string(role)+"-"+id)
-	if err := pki.Issue(filepath.Join(g.dir, "ca"), dir, pki.Identity{Role: role, Region: region, ID: id}, time.Now()); err != nil && !strings.Contains(err.Error(), "exists") {
+	if err := pki.Issue(filepath.Join(g.dir, "ca"), dir, pki.Identity{Role: role, Region: region, ID: id},
+		time.Now()); err != nil && !strings.Contains(err.Error(), "exists") {
 		g.t.Fatal(err)
 	}
 	c, err := pki.Load(filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile))
@@ -149,7 +150,9 @@ func (m *member) start() {
 		if err := store.View(func(tx *fsm.Tx) error { _, formed = tx.Cluster(); return nil }); formed || err != nil {
 			return err
 		}
-		key := kms.Key{ID: "k", Account: "123456789012", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}}}
+		key := kms.Key{
+			ID: "k", Account: "123456789012", Spec: kms.Symmetric, Materials: []kms.Material{{ID: "0", Wrapped: []byte{1}}},
+		}
 		_, err := m.Propose(ctx, fsm.Encode(named("init"), 0, &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 			ID: "state", Region: region, Account: "123456789012", RootKeyID: "root", DefaultKeyID: "k",
 		}}))

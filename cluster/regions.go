@@ -59,7 +59,8 @@ func startRegions(c Config, self meta, dialed *openConns) (*regions, error) {
 	r := &regions{credentials: c.Credentials, preferred: map[string]string{}, reached: map[string]string{}, dialed: dialed}
 	var err error
 	r.pool, err = startGossip(pool{
-		name: nodeName(id.Region, id.ID), addr: c.Regions.GossipAddr, advertise: c.Regions.GossipAdvertise, keys: c.Regions.GossipKeys,
+		name: nodeName(id.Region, id.ID), addr: c.Regions.GossipAddr, advertise: c.Regions.GossipAdvertise,
+		keys:        c.Regions.GossipKeys,
 		authorities: c.Credentials.Authorities,
 		label:       "coffer regions gossip v1", config: memberlist.DefaultWANConfig(),
 		validName: func(name string) bool {
@@ -71,7 +72,9 @@ func startRegions(c Config, self meta, dialed *openConns) (*regions, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.client = &http.Client{Transport: &http.Transport{DialTLSContext: r.dial, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute}}
+	r.client = &http.Client{
+		Transport: &http.Transport{DialTLSContext: r.dial, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute},
+	}
 	return r, nil
 }
 
@@ -279,7 +282,9 @@ func (n *Cluster) regionCalls() http.Handler {
 
 // AnsweredRegion makes a RegionCall's handler of a function from the calling region and its question to the answer.
 // An error of the function is answered with 503: another node may be able to.
-func AnsweredRegion[In, Out any](do func(ctx context.Context, region string, in *In) (*Out, error)) func(*Cluster, http.ResponseWriter, *http.Request) {
+func AnsweredRegion[In, Out any](
+	do func(ctx context.Context, region string, in *In) (*Out, error),
+) func(*Cluster, http.ResponseWriter, *http.Request) {
 	return func(_ *Cluster, w http.ResponseWriter, r *http.Request) {
 		in := new(In)
 		if err := readCBOR(r, in); err != nil {

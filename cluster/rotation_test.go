@@ -16,8 +16,8 @@ import (
 	"coffer/cluster/pki"
 )
 
-// TestRevokedCertificateEndsAtOnce revokes the certificates of a node and an operator that are connected: their connections
-// end and no new ones are taken, without a restart. A certificate that the node gets afterwards counts.
+// TestRevokedCertificateEndsAtOnce revokes the certificates of a node and an operator that are connected: their
+// connections end and no new ones are taken, without a restart. A certificate that the node gets afterwards counts.
 func TestRevokedCertificateEndsAtOnce(t *testing.T) {
 	g := newGroup(t)
 	list := filepath.Join(g.dir, "revoked")
@@ -128,8 +128,8 @@ func TestAuthorityRotates(t *testing.T) {
 }
 
 // TestGossipKeysRotate changes the gossip key of running nodes: first they understand the new one, then they speak it,
-// then they forget the old one. After each step of each node the pool is whole; at the end a node with the old key alone
-// does not come in.
+// then they forget the old one. After each step of each node the pool is whole; at the end a node with the old key
+// alone does not come in.
 func TestGossipKeysRotate(t *testing.T) {
 	g := newGroup(t)
 	one, two := bytes.Repeat([]byte("1"), 32), bytes.Repeat([]byte("2"), 40)

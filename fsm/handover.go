@@ -48,14 +48,18 @@ func (c *HandOver) apply(w *writeTx) (Outcome, error) {
 		}
 		for _, region := range regions[1:] {
 			l := w.Link(region, s)
-			w.notify(region, &Notice{Kind: LinkMoved, Link: l.ID, Ref: refOf(s), Primary: c.To, NewLink: links[region].ID, Since: c.At, Request: w.request})
+			w.notify(region, &Notice{
+				Kind: LinkMoved, Link: l.ID, Ref: refOf(s), Primary: c.To, NewLink: links[region].ID, Since: c.At,
+				Request: w.request,
+			})
 			w.dropLink(s, region)
 		}
 		to.HandOver = c.Links
 		w.put(tableLinks, regionKey(c.To, s.Account, s.Name), encode(to))
 		w.lag(s, c.To, c.At, w.request, false)
 		s.Primary, s.Replicas, s.Origin = c.To, nil, nil
-		w.put(tableReplicas, regionKey(c.To, s.Account, s.Name), encode(&secret.Replica{Link: links[here].ID, ChangedAt: s.Changed, ReceivedAt: c.At}))
+		w.put(tableReplicas, regionKey(c.To, s.Account, s.Name),
+			encode(&secret.Replica{Link: links[here].ID, ChangedAt: s.Changed, ReceivedAt: c.At}))
 		return nil
 	})
 	return Outcome{}, err

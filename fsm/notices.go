@@ -60,7 +60,8 @@ func (c *ReceiveNotice) apply(w *writeTx) (Outcome, error) {
 	s := w.ByName(n.Ref.Account, n.Ref.Name)
 	same := s != nil && s.Suffix == n.Ref.Suffix
 	if n.Kind == LinkEnded {
-		if same && s.Primary != c.From.Region && slices.Contains(s.Replicas, c.From.Region) && w.Link(c.From.Region, s).ID == n.Link {
+		if same && s.Primary != c.From.Region && slices.Contains(s.Replicas, c.From.Region) &&
+			w.Link(c.From.Region, s).ID == n.Link {
 			w.dropLink(s, c.From.Region)
 			w.putSecret(s)
 		}
@@ -79,7 +80,8 @@ func (c *ReceiveNotice) apply(w *writeTx) (Outcome, error) {
 		r := w.Replica(s)
 		w.unlink(s)
 		s.Primary = n.Primary
-		w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(&secret.Replica{Link: n.NewLink, ChangedAt: r.ChangedAt, ReceivedAt: r.ReceivedAt}))
+		w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name),
+			encode(&secret.Replica{Link: n.NewLink, ChangedAt: r.ChangedAt, ReceivedAt: r.ReceivedAt}))
 		w.putSecret(s)
 	}
 	return Outcome{}, nil

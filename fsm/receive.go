@@ -62,7 +62,8 @@ func (c *Receive) receive(w *writeTx) (*Received, error) {
 	}
 	s := w.ByName(c.Ref.Account, c.Ref.Name)
 	if s != nil && s.Primary == c.From.Region && s.Suffix == c.Ref.Suffix {
-		if r := w.Replica(s); r.Link == c.Link && r.Epoch == c.From.Epoch && (c.Revision < r.Revision || c.Revision == r.Revision && !c.Full && c.HandOver == nil) {
+		if r := w.Replica(s); r.Link == c.Link && r.Epoch == c.From.Epoch &&
+			(c.Revision < r.Revision || c.Revision == r.Revision && !c.Full && c.HandOver == nil) {
 			return received(s, r), nil // it came twice, or was overtaken
 		}
 	}
@@ -96,15 +97,19 @@ func (c *Receive) admit(w *writeTx, s *secret.Secret) (displaced bool, err error
 		w.notify(s.Primary, &Notice{Kind: LinkEnded, Link: w.Replica(s).Link, Ref: refOf(s), Since: c.At})
 		return c.follow(w, s, false)
 	case s.Primary == c.From.Region:
-		return false, secret.ErrTaken("it is a replica of an earlier secret of that name in " + s.Primary + ", which is about to be deleted.")
+		return false, secret.ErrTaken("it is a replica of an earlier secret of that name in " + s.Primary +
+			", which is about to be deleted.")
 	case s.Primary != "":
-		return false, secret.ErrTaken("it is a replica of a secret in the region " + s.Primary + ". Remove it there, or promote it here, first.")
+		return false, secret.ErrTaken("it is a replica of a secret in the region " + s.Primary +
+			". Remove it there, or promote it here, first.")
 	case s.Suffix == c.Ref.Suffix && w.succeeds(c.From.Region, w.here().Region):
 		here := w.here()
-		unchanged := c.Origin != nil && c.Origin.Region == here.Region && c.Origin.Revision == s.Revision && c.Origin.Epoch == here.Epoch
+		unchanged := c.Origin != nil && c.Origin.Region == here.Region && c.Origin.Revision == s.Revision &&
+			c.Origin.Epoch == here.Epoch
 		return c.follow(w, s, unchanged)
 	case !c.Overwrite:
-		return false, secret.ErrTaken("replicate with ForceOverwriteReplicaSecret to replace it; what it held can then be restored for 30 days.")
+		return false, secret.ErrTaken("replicate with ForceOverwriteReplicaSecret to replace it; what it held can then be " +
+			"restored for 30 days.")
 	case len(s.Replicas) > 0:
 		return false, secret.ErrTaken("it has replicas of its own. Remove them first.")
 	}
@@ -113,8 +118,8 @@ func (c *Receive) admit(w *writeTx, s *secret.Secret) (displaced bool, err error
 	return true, nil
 }
 
-// admitOwn readies a replica whose primary is in the sender's region for a state by the same link, a new one, or in a newer
-// epoch. Of two links the one that has not ended here is the new one: the other ended when this one came.
+// admitOwn readies a replica whose primary is in the sender's region for a state by the same link, a new one, or in a
+// newer epoch. Of two links the one that has not ended here is the new one: the other ended when this one came.
 func (c *Receive) admitOwn(w *writeTx, s *secret.Secret) (displaced bool, err error) {
 	r := w.Replica(s)
 	newEpoch := r.Epoch != 0 && c.From.Epoch > r.Epoch

@@ -54,9 +54,11 @@ type Config struct {
 	BootstrapExpect int      `mapstructure:"bootstrap-expect"` // nodes that form a new cluster; 0 only joins
 	NonVoter        bool     `mapstructure:"non-voter"`        // never votes: answers reads and counts for nothing
 
-	ElectionTimeout time.Duration `mapstructure:"election-timeout"` // that a node waits for a word of its leader; 0: default
+	// that a node waits for a word of its leader; 0: default
+	ElectionTimeout time.Duration `mapstructure:"election-timeout"`
 
-	RemoveDeadAfter string `mapstructure:"remove-dead-after"` // when servers that do not answer are removed: a duration, off or auto
+	// when servers that do not answer are removed: a duration, off or auto
+	RemoveDeadAfter string `mapstructure:"remove-dead-after"`
 
 	// Entries of the log that are given up, INDEX:CHECKSUM each, the same on every node.
 	SkipEntry []string `mapstructure:"skip-entry"`

@@ -42,13 +42,15 @@ func readGossipKeys(file string) (keys [][]byte, err error) {
 			continue
 		}
 		if len(line) < 32 {
-			return nil, fmt.Errorf("the gossip key file %s has a line of %d bytes: wanted at least 32, as `coffer keygen gossip-key`"+
+			return nil, fmt.Errorf("the gossip key file %s has a line of %d bytes: wanted at least 32, as `coffer keygen "+
+				"gossip-key`"+
 				" writes them", file, len(line))
 		}
 		keys = append(keys, line)
 	}
 	if len(keys) == 0 || len(keys) > maxGossipKeys {
-		return nil, fmt.Errorf("the gossip key file %s holds %d keys: wanted 1 to %d, one a line", file, len(keys), maxGossipKeys)
+		return nil, fmt.Errorf("the gossip key file %s holds %d keys: wanted 1 to %d, one a line",
+			file, len(keys), maxGossipKeys)
 	}
 	return keys, nil
 }

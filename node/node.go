@@ -129,8 +129,9 @@ func Start(c Config, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.cluster, err = cluster.Start(cluster.Config{
-		NonVoter: c.NonVoter, RemoveDead: removeDead, ElectionTimeout: c.ElectionTimeout, Now: o.Now, MaxClockOffset: c.MaxClockOffset,
-		Dir: c.Data, Store: n.store, Credentials: n.secrets.peer,
+		NonVoter: c.NonVoter, RemoveDead: removeDead, ElectionTimeout: c.ElectionTimeout, Now: o.Now,
+		MaxClockOffset: c.MaxClockOffset,
+		Dir:            c.Data, Store: n.store, Credentials: n.secrets.peer,
 		PeerAddr: c.Peer, PeerAdvertise: c.PeerAdvertise, GossipAddr: c.Gossip, GossipAdvertise: c.GossipAdvertise,
 		GossipKeys: n.secrets.gossipKeys.get, Join: c.Join, BootstrapExpect: c.BootstrapExpect, Endpoint: n.config.Endpoint,
 		Regions: cluster.RegionsConfig{

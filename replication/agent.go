@@ -42,7 +42,8 @@ type Agent struct {
 }
 
 // New makes an agent, which is told from then on what the store's outbox has.
-func New(base *serving.Base, secrets *sm.Service, cluster Cluster, log *slog.Logger, registry prometheus.Registerer) *Agent {
+func New(base *serving.Base, secrets *sm.Service, cluster Cluster, log *slog.Logger,
+	registry prometheus.Registerer) *Agent {
 	a := &Agent{
 		base: base, secrets: secrets, cluster: cluster, log: log, keys: keys{base: base}, couriers: map[string]*courier{},
 		atOnce: batchMessages,

@@ -111,7 +111,8 @@ func (r *region) newAgent(network replication.Cluster) *replication.Agent {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), ctx: t.Context(), regions: map[string]*region{},
-		states: map[stateKey]string{}, seen: map[string]seen{}, owned: map[string]string{}, forced: map[string]bool{}, promoted: map[string]bool{},
+		states: map[stateKey]string{}, seen: map[string]seen{}, owned: map[string]string{}, forced: map[string]bool{},
+		promoted: map[string]bool{},
 	}
 	base := t.TempDir()
 	if dir, err := os.MkdirTemp("/dev/shm", "coffer-model-"); err == nil { // in memory, where the machine has that
@@ -206,7 +207,8 @@ func (w *world) say(format string, args ...any) {
 
 func (w *world) fatal(format string, args ...any) {
 	w.t.Helper()
-	w.t.Fatalf("%s\nthe history:\n  %s", fmt.Sprintf(format, args...), strings.Join(w.trace[max(0, len(w.trace)-60):], "\n  "))
+	w.t.Fatalf("%s\nthe history:\n  %s", fmt.Sprintf(format, args...),
+		strings.Join(w.trace[max(0, len(w.trace)-60):], "\n  "))
 }
 
 func (w *world) region() *region { return w.regions[names[w.random.IntN(len(names))]] }
@@ -283,7 +285,8 @@ func (w *world) check() {
 				w.seen[id] = seen{replica.Link, replica.Epoch, replica.Revision}
 				want, known := w.states[stateKey{s.Primary, r.key(s), replica.Epoch, replica.Revision}]
 				if !known {
-					w.fatal("%s is at revision %d of epoch %d, which its primary in %s never had", id, replica.Revision, replica.Epoch, s.Primary)
+					w.fatal("%s is at revision %d of epoch %d, which its primary in %s never had",
+						id, replica.Revision, replica.Epoch, s.Primary)
 				}
 				if want != got {
 					w.fatal("%s at revision %d is a mixture:\n%s\n%s", id, replica.Revision, want, got)
@@ -299,7 +302,9 @@ func (w *world) check() {
 			for id := range w.owned {
 				if strings.HasPrefix(id, name+"/") && !present[id] {
 					name, suffix := id[len(name)+1:len(id)-secret.SuffixLen-1], id[len(id)-secret.SuffixLen:]
-					aside := slices.ContainsFunc(tx.AllDisplaced(testregion.Account), func(d *secret.Secret) bool { return d.Suffix == suffix && r.content(tx, d) == w.owned[id] })
+					aside := slices.ContainsFunc(tx.AllDisplaced(testregion.Account), func(d *secret.Secret) bool {
+						return d.Suffix == suffix && r.content(tx, d) == w.owned[id]
+					})
 					if !w.forced[name] || !aside {
 						w.fatal("%s is gone; displaced: %v", id, aside)
 					}
@@ -372,12 +377,16 @@ func (w *world) act() {
 			what = "move AWSCURRENT back"
 			w.mine(r, *name)
 			from, to, label := s.Labels.On(secret.Current), s.Labels.On(secret.Previous), secret.Current
-			_, err = r.secrets.UpdateSecretVersionStage(ctx, &sm.UpdateSecretVersionStageInput{SecretID: name, VersionStage: &label, RemoveFromVersionID: &from, MoveToVersionID: &to})
+			_, err = r.secrets.UpdateSecretVersionStage(ctx, &sm.UpdateSecretVersionStageInput{
+				SecretID: name, VersionStage: &label, RemoveFromVersionID: &from, MoveToVersionID: &to,
+			})
 		}
 	case 9:
 		what = "tag"
 		w.mine(r, *name)
-		_, err = r.secrets.TagResource(ctx, &sm.TagResourceInput{SecretID: name, Tags: []sm.Tag{{Key: w.pick("k", "l"), Value: w.value()}}})
+		_, err = r.secrets.TagResource(ctx, &sm.TagResourceInput{
+			SecretID: name, Tags: []sm.Tag{{Key: w.pick("k", "l"), Value: w.value()}},
+		})
 	case 10, 11, 12:
 		in := &sm.ReplicateSecretToRegionsInput{SecretID: name, AddReplicaRegions: []sm.ReplicaRegion{{Region: new(string)}}}
 		*in.AddReplicaRegions[0].Region = other()
@@ -393,7 +402,9 @@ func (w *world) act() {
 	case 13, 14:
 		to := other()
 		what = "remove from " + to
-		_, err = r.secrets.RemoveRegionsFromReplication(ctx, &sm.RemoveRegionsFromReplicationInput{SecretID: name, RemoveReplicaRegions: []string{to}})
+		_, err = r.secrets.RemoveRegionsFromReplication(ctx, &sm.RemoveRegionsFromReplicationInput{
+			SecretID: name, RemoveReplicaRegions: []string{to},
+		})
 	case 15:
 		what = "promote"
 		if s, _ := r.find(*name); s != nil {
@@ -418,7 +429,10 @@ func (w *world) act() {
 			to := other()
 			what = "hand over to " + to
 			var done *replication.Done
-			done, err = r.agent.Carry(ctx, &replication.Work{Do: replication.DoHandOver, Region: to, Tasks: []replication.Task{{Account: s.Account, Name: s.Name, Suffix: s.Suffix}}})
+			done, err = r.agent.Carry(ctx, &replication.Work{
+				Do: replication.DoHandOver, Region: to,
+				Tasks: []replication.Task{{Account: s.Account, Name: s.Name, Suffix: s.Suffix}},
+			})
 			if err == nil && done.Refused[0] != "" {
 				err = errors.New(done.Refused[0])
 			}
@@ -572,7 +586,9 @@ func (w *world) orphans() {
 func (r *region) values(name string) string {
 	var out strings.Builder
 	yes := true
-	list, err := r.secrets.ListSecretVersionIds(r.Ctx(), &sm.ListSecretVersionIDsInput{SecretID: &name, IncludeDeprecated: &yes})
+	list, err := r.secrets.ListSecretVersionIds(r.Ctx(), &sm.ListSecretVersionIDsInput{
+		SecretID: &name, IncludeDeprecated: &yes,
+	})
 	if err != nil {
 		return err.Error()
 	}

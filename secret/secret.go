@@ -20,9 +20,10 @@ const (
 	MaxValue            = 65536 // bytes of a value; of UTF-8 for a string
 	MaxTags             = 50
 	MaxLabelsPerVersion = 20
-	MaxLabels           = 20                  // of all versions, besides AWSCURRENT and AWSPREVIOUS (AWS Secrets Manager quotas)
-	MaxUnlabelled       = 100                 // deprecated versions kept at least
-	KeepVersionsFor     = 24 * 60 * 60 * 1000 // ms; no version younger than this is removed
+	// of all versions, besides AWSCURRENT and AWSPREVIOUS (AWS Secrets Manager quotas)
+	MaxLabels       = 20
+	MaxUnlabelled   = 100                 // deprecated versions kept at least
+	KeepVersionsFor = 24 * 60 * 60 * 1000 // ms; no version younger than this is removed
 )
 
 // Secret is a secret's metadata. Times are milliseconds since 1970, days are days since 1970;

@@ -34,7 +34,8 @@ type Base struct {
 
 // New makes the base of a region's services on one node: the state, the cluster that replicates it, the keys that it is
 // sealed under, and a clock and randomness, which tests replace.
-func New(region string, store *fsm.Store, cluster Cluster, keyring *Keyring, now func() time.Time, random io.Reader) *Base {
+func New(region string, store *fsm.Store, cluster Cluster, keyring *Keyring, now func() time.Time,
+	random io.Reader) *Base {
 	return &Base{Region: region, Store: store, Cluster: cluster, Keyring: keyring, Now: now, Random: random}
 }
 
@@ -58,17 +59,25 @@ func (e *UnavailableError) Unwrap() error { return e.Cause }
 var ErrNotFormed = &UnavailableError{Message: "This node's cluster is not formed yet."}
 
 func noLeader(cause error) error {
-	return &UnavailableError{"No leader of the region could be reached, so this node can't know the latest state. Try again, or ask another node.", cause}
+	return &UnavailableError{
+		"No leader of the region could be reached, so this node can't know the latest state. Try again, or ask another node.",
+		cause,
+	}
 }
 
 func noMajority(cause error) error {
-	return &UnavailableError{"The region can't take writes at the moment: no majority of its nodes answered in time. Whether this request was carried out is not known; it is safe to send it again with the same ClientRequestToken.", cause}
+	return &UnavailableError{
+		"The region can't take writes at the moment: no majority of its nodes answered in time. Whether this request was " +
+			"carried out is not known; it is safe to send it again with the same ClientRequestToken.", cause,
+	}
 }
 
 func halted(cause error) error {
-	return &UnavailableError{"The region takes no writes at the moment, since its leader can't apply an entry of the log: " +
-		"an operator has to act. Reads go on. Whether this request was carried out is not known; it is safe to send it " +
-		"again with the same ClientRequestToken.", cause}
+	return &UnavailableError{
+		"The region takes no writes at the moment, since its leader can't apply an entry of the log: an operator has to " +
+			"act. Reads go on. Whether this request was carried out is not known; it is safe to send it again with the same " +
+			"ClientRequestToken.", cause,
+	}
 }
 
 // Consistency is what a read asks of the node that answers it.
@@ -154,7 +163,9 @@ func (b *Base) in(transaction func(func(*fsm.Tx) error) error, ctx context.Conte
 		}
 		for _, do := range v.outside {
 			if err := do(ctx, root); err != nil {
-				return &UnavailableError{"The region's root key can't be used: it can't be reached at the moment, or is not the right one.", err}
+				return &UnavailableError{
+					"The region's root key can't be used: it can't be reached at the moment, or is not the right one.", err,
+				}
 			}
 		}
 	}
@@ -175,7 +186,10 @@ func (b *Base) refresh(ctx context.Context) error {
 		err := b.Cluster.ReadBarrier(ctx)
 		switch {
 		case errors.Is(err, quorum.ErrBehind):
-			return &UnavailableError{"This node has not caught up with the region's leader, and would answer with old state. Try again, or ask another node.", err}
+			return &UnavailableError{
+				"This node has not caught up with the region's leader, and would answer with old state. Try again, or ask " +
+					"another node.", err,
+			}
 		case err != nil && call.Consistency == Strong:
 			return noLeader(err)
 		case err != nil:
@@ -232,7 +246,9 @@ func (b *Base) Write(ctx context.Context, prepare func(*View) (fsm.Command, erro
 			return out, err
 		}
 	}
-	return fsm.Outcome{}, &UnavailableError{Message: "Other requests kept changing what this one is about. Send the request again."}
+	return fsm.Outcome{}, &UnavailableError{
+		Message: "Other requests kept changing what this one is about. Send the request again.",
+	}
 }
 
 // Propose replicates a command under a new id.

@@ -106,7 +106,8 @@ func (v *View) Encrypt(key *kms.Key, bound kms.EncryptionContext, plaintext []by
 }
 
 // Decrypt opens what Encrypt made with one generation of a key's material, which the ciphertext's header names.
-func (v *View) Decrypt(key *kms.Key, generation uint32, bound kms.EncryptionContext, ciphertext []byte) ([]byte, error) {
+func (v *View) Decrypt(key *kms.Key, generation uint32, bound kms.EncryptionContext,
+	ciphertext []byte) ([]byte, error) {
 	material, err := v.Material(key, generation)
 	if err != nil {
 		return nil, err
@@ -128,7 +129,9 @@ func (k *Keyring) Forget(store *fsm.Store) error {
 	return store.View(func(tx *fsm.Tx) error {
 		for _, id := range k.unwrapped.Keys() {
 			key := tx.Key(id.account, id.key)
-			if key == nil || !slices.ContainsFunc(key.Materials, func(m kms.Material) bool { return m.ID == id.id && len(m.Wrapped) > 0 }) {
+			if key == nil || !slices.ContainsFunc(key.Materials, func(m kms.Material) bool {
+				return m.ID == id.id && len(m.Wrapped) > 0
+			}) {
 				k.unwrapped.Remove(id) // not cleared: a request may be using it
 			}
 		}

@@ -40,8 +40,9 @@ func readAuthorities(file string) (*authorities, error) {
 	return a, nil
 }
 
-// Authorities are the SHA-256 of the authorities that are trusted now. The first one issued this certificate: so nodes of
-// which some have a new authority's certificate, and others an old one's, understand each other while they trust both.
+// Authorities are the SHA-256 of the authorities that are trusted now. The first one issued this certificate: so nodes
+// of which some have a new authority's certificate, and others an old one's, understand each other while they trust
+// both.
 func (c *Credentials) Authorities() (sums [][sha256.Size]byte) {
 	own, err := c.cert.Get()
 	for _, ca := range c.trusted.get().certs {

@@ -45,7 +45,8 @@ func (f *file[T]) get() T {
 	f.changed = changed
 	value, err := f.read(f.path)
 	if err != nil {
-		f.log(slog.LevelError, "a file that was changed can't be used; what it held before stays", "file", f.path, "error", err)
+		f.log(slog.LevelError, "a file that was changed can't be used; what it held before stays", "file", f.path, "error",
+			err)
 		return f.value
 	}
 	f.log(slog.LevelInfo, "a file was read again", "file", f.path)

@@ -154,13 +154,15 @@ func Issue(caDir, dir string, id Identity, now time.Time, otherRegions ...string
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
-	if err := issue(template, caCert, key, pair.PrivateKey, filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile)); err != nil {
+	if err := issue(template, caCert, key, pair.PrivateKey, filepath.Join(dir, CertFile),
+		filepath.Join(dir, KeyFile)); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, CAFile), caPEM, 0o644)
 }
 
-func issue(template, parent *x509.Certificate, key *ecdsa.PrivateKey, signer crypto.PrivateKey, certPath, keyPath string) error {
+func issue(template, parent *x509.Certificate, key *ecdsa.PrivateKey, signer crypto.PrivateKey, certPath,
+	keyPath string) error {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return err
@@ -213,8 +215,8 @@ type Credentials struct {
 	revoked *file[revocations] // nil without a list
 }
 
-// Load reads credentials from files and verifies that they belong together. caFile may hold several authorities; it is read
-// again when it changes, and so are the others.
+// Load reads credentials from files and verifies that they belong together. caFile may hold several authorities; it is
+// read again when it changes, and so are the others.
 func Load(caFile, certFile, keyFile string) (*Credentials, error) {
 	c := &Credentials{}
 	var err error
@@ -259,7 +261,8 @@ func (c *Credentials) tell(level slog.Level, message string, args ...any) {
 }
 
 // Server is the TLS configuration of a peer port: it takes connections only from certificates of the
-// same authority and region, with one of the protocols; and those with the protocol regions only from nodes of other regions.
+// same authority and region, with one of the protocols; and those with the protocol regions only from nodes of other
+// regions.
 func (c *Credentials) Server(regions string, protocols ...string) *tls.Config {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS13,

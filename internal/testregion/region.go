@@ -87,7 +87,9 @@ func (r *Region) Propose(_ context.Context, command []byte) (fsm.Outcome, error)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.index++
-	switch out := r.Store.Apply(&raft.Log{Index: r.index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{command})}).(type) {
+	switch out := r.Store.Apply(&raft.Log{
+		Index: r.index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeEntry([][]byte{command}),
+	}).(type) {
 	case []fsm.Outcome:
 		return out[0], nil
 	case error:
