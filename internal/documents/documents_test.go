@@ -13,12 +13,15 @@ import (
 const root = "../.."
 
 var (
-	link   = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	goFile = regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
+	link     = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	goFile   = regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
+	testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*)`")
+	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*)\(`)
 )
 
-// TestDocumentsNameWhatIs follows every link and every file of code that a document names.
+// TestDocumentsNameWhatIs follows every link, file of code and test that a document names.
 func TestDocumentsNameWhatIs(t *testing.T) {
+	tests := map[string]bool{}
 	var documents []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -28,6 +31,14 @@ func TestDocumentsNameWhatIs(t *testing.T) {
 			return filepath.SkipDir
 		case strings.HasSuffix(path, ".md"):
 			documents = append(documents, path)
+		case strings.HasSuffix(path, "_test.go"):
+			code, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, found := range declared.FindAllSubmatch(code, -1) {
+				tests[string(found[1])] = true
+			}
 		}
 		return nil
 	})
@@ -48,6 +59,11 @@ func TestDocumentsNameWhatIs(t *testing.T) {
 		for _, found := range goFile.FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(root, found[1])); err != nil && strings.Contains(found[1], "/") {
 				t.Errorf("%s names %s, which is not there", path, found[1])
+			}
+		}
+		for _, found := range testName.FindAllStringSubmatch(text, -1) {
+			if !tests[found[1]] {
+				t.Errorf("%s names the test %s, which is not there", path, found[1])
 			}
 		}
 	}
