@@ -37,3 +37,11 @@ func EncodeMistakes(c Command) []byte {
 
 // AllTables are the tables of a snapshot.
 var AllTables = allTables
+
+// Commands returns one zero command of every kind.
+func Commands() (all []Command) {
+	for _, make := range kinds {
+		all = append(all, make())
+	}
+	return all
+}

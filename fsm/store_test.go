@@ -192,28 +192,3 @@ func TestUnknownCommandStopsTheStore(t *testing.T) {
 		t.Error("the store goes on")
 	}
 }
-
-// TestReleasedDataOpens opens a data directory of each release: what it holds must be read for ever.
-func TestReleasedDataOpens(t *testing.T) {
-	releases, err := filepath.Glob("testdata/*/" + fsm.File)
-	if err != nil || len(releases) == 0 {
-		t.Fatal("no released data", err)
-	}
-	for _, file := range releases {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, fsm.File), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := open(t, dir)
-		if got := values(t, s); len(got) != 3 {
-			t.Errorf("%s: %d values", file, len(got))
-		}
-		if _, err := s.Scrub(t.Context()); err != nil {
-			t.Errorf("%s: %v", file, err)
-		}
-	}
-}
