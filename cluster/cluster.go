@@ -58,8 +58,8 @@ type Config struct {
 	OnFatal func(error)
 	// OnHung is called with a write of the Raft log that does not end: the process must cut its connections, then end.
 	OnHung func(error)
-	// OnDiverged is called, with an error that wraps ErrDiverged, when a majority of the voters has another state than this
-	// node: it has to leave service, and to take everything anew.
+	// OnDiverged is called, with an error that wraps ErrDiverged, when a majority of the voters has another state than
+	// this node: it has to leave service, and to take everything anew.
 	OnDiverged func(error)
 	// OnRemoved is called once, with an error that wraps ErrRemoved, when this node finds that it was removed.
 	OnRemoved func(error)
@@ -256,8 +256,8 @@ func (n *Cluster) run(ctx context.Context, f func(context.Context)) {
 	}()
 }
 
-// hasEntries reports whether this node has anything of a cluster's log. One that joined, and was stopped before the first
-// entry came, joins again.
+// hasEntries reports whether this node has anything of a cluster's log. One that joined, and was stopped before the
+// first entry came, joins again.
 func (n *Cluster) hasEntries() (bool, error) {
 	last, err := n.logs.LastIndex()
 	if err != nil {

@@ -12,8 +12,8 @@ func (n *Cluster) PutIntoLog(entry []byte) error {
 	return n.raft.Load().Apply(entry, n.timing.propose).Error()
 }
 
-// RunProposer runs a proposer whose batches are carried out by carry, until ctx ends. It returns how commands are submitted,
-// and how many were dropped.
+// RunProposer runs a proposer whose batches are carried out by carry, until ctx ends. It returns how commands are
+// submitted, and how many were dropped.
 func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
 	submit func(context.Context, []byte) error, dropped func() uint64,
 ) {
@@ -36,8 +36,8 @@ func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
 // ErrCut cuts a restore short in a test, as the end of the process would.
 var ErrCut = errCut
 
-// AtRestore has do called at the points of restores: "marked", "replaced" (here), "restored" (by a majority), "committed"
-// (the epoch has begun). What it fails with cuts the restore short.
+// AtRestore has do called at the points of restores: "marked", "replaced" (here), "restored" (by a majority),
+// "committed" (the epoch has begun). What it fails with cuts the restore short.
 func (n *Cluster) AtRestore(do func(point string) error) { n.restoring.at = do }
 
 // Snapshots is Raft's snapshot store.

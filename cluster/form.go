@@ -205,8 +205,9 @@ func (n *Cluster) promiseSelf() (promise, error) {
 		p.To, p.Cluster = n.id, uuid.NewString()
 		return p, n.logs.SetPromised(p.kept())
 	}
-	return p, fmt.Errorf("this node has promised to wait for node %s to begin the cluster, and has not heard that it waits"+
-		" for another itself. If %s will never return, empty this node's data directory", p.To, p.To)
+	return p, fmt.Errorf(
+		"this node has promised to wait for node %s to begin the cluster, and has not heard that it waits"+
+			" for another itself. If %s will never return, empty this node's data directory", p.To, p.To)
 }
 
 // handlePromise promises this node to a beginner, if it waits for no other.
@@ -271,7 +272,8 @@ func (n *Cluster) mayJoin(ctx context.Context, cluster string) error {
 	if kept.To == "" || kept.To == n.id || kept.Cluster == cluster || n.released(ctx, kept, promise{Cluster: cluster}) {
 		return nil
 	}
-	return fmt.Errorf("this node waits for node %s to begin cluster %s, and there is another one of this region, %s: if that"+
+	return fmt.Errorf("this node waits for node %s to begin cluster %s, and there is another one of this region, %s: "+
+		"if that"+
 		" one is meant, empty this node's data directory", kept.To, kept.Cluster, cluster)
 }
 

@@ -106,8 +106,8 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 	writeCBOR(w, answer)
 }
 
-// stillThere is the address at which a member of this cluster answers under the id; empty if there is none. The one that
-// wants to join answers too, but is of no cluster.
+// stillThere is the address at which a member of this cluster answers under the id; empty if there is none. The one
+// that wants to join answers too, but is of no cluster.
 func (n *Cluster) stillThere(ctx context.Context, id string) string {
 	for _, addr := range n.peers.addresses(id) {
 		var m membership

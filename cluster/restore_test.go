@@ -41,8 +41,8 @@ func (m *member) want(checkpoints int) {
 	})
 }
 
-// wantStateOf waits until the node is ready and has the state of another. Checkpoints don't tell: a node that was sent a
-// state has those after it only.
+// wantStateOf waits until the node is ready and has the state of another. Checkpoints don't tell: a node that was sent
+// a state has those after it only.
 func (m *member) wantStateOf(other *member) {
 	m.g.t.Helper()
 	m.awaitReady()

@@ -190,7 +190,8 @@ func (s *Survivor) Answering(ctx context.Context) (ids []string) {
 // runs reports whether the node answers at an address as a part of a cluster.
 func (s *Survivor) runs(ctx context.Context, id, addr string) bool {
 	var said membership
-	err := callAt(ctx, s.Credentials, newOpenConns(math.MaxInt, math.MaxInt), s.logs.ClusterID(), id, addr, "/membership", nil, &said)
+	err := callAt(ctx, s.Credentials, newOpenConns(math.MaxInt, math.MaxInt), s.logs.ClusterID(), id, addr, "/membership",
+		nil, &said)
 	var refused *CallError
 	return err == nil && said.Cluster != "" || errors.As(err, &refused)
 }

@@ -32,9 +32,9 @@ func refusedRecovery(t *testing.T, n *testcluster.Node, why string, args ...stri
 	}
 }
 
-// TestALostMajorityIsRecovered loses two of three nodes. The survivor becomes the region and takes writes alone. A former
-// member that returns with its data, and another survivor that was recovered too, are refused by it and refuse it, until they
-// are emptied: then they join and have everything.
+// TestALostMajorityIsRecovered loses two of three nodes. The survivor becomes the region and takes writes alone. A
+// former member that returns with its data, and another survivor that was recovered too, are refused by it and refuse
+// it, until they are emptied: then they join and have everything.
 func TestALostMajorityIsRecovered(t *testing.T) {
 	c := startCluster(t, 3)
 	for i := range 5 {

@@ -286,7 +286,8 @@ func TestSnapshotKnowsProposals(t *testing.T) {
 }
 
 // TestCarriedOutAtMostOnce proposes random commands: repeated, late, in any order, under the ids of others, over
-// restarts, snapshots and restored archives. The state and the outcomes are those of a model that is given each id once.
+// restarts, snapshots and restored archives. The state and the outcomes are those of a model that is given each id
+// once.
 func TestCarriedOutAtMostOnce(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := &atMostOnce{t: t, r: r, is: newProposed(t), model: newProposed(t), carried: map[string]carried{}}
@@ -444,10 +445,11 @@ func (w *atMostOnce) check(r *rapid.T) {
 
 func describe(t testing.TB, archive []byte) string {
 	var lines []string
-	sum, err := rows.ReadSnapshot(bytes.NewReader(archive), fsm.AllTables, func(table *rows.Table, key, payload []byte) error {
-		lines = append(lines, fmt.Sprintf("%s %q %x", table.Name, key, payload))
-		return nil
-	})
+	sum, err := rows.ReadSnapshot(bytes.NewReader(archive), fsm.AllTables,
+		func(table *rows.Table, key, payload []byte) error {
+			lines = append(lines, fmt.Sprintf("%s %q %x", table.Name, key, payload))
+			return nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,8 @@ type ownSink struct {
 	store *snapshots
 }
 
-func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport,
+func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64,
+	_ raft.Transport,
 ) (raft.SnapshotSink, error) {
 	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: at}
 	return &ownSink{meta: meta, store: s}, nil

@@ -249,11 +249,12 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	return l.guard.write(true, func() error { return l.bolt.DeleteRange(low, high) })
 }
 
-// Verify reads the log above the state, which is durable up to index durable, and fails with [damage.Err] if an entry is
-// missing or not what was written. It is called before Raft starts, which panics over a missing one.
+// Verify reads the log above the state, which is durable up to index durable, and fails with [damage.Err] if an entry
+// is missing or not what was written. It is called before Raft starts, which panics over a missing one.
 //
 // Where a snapshot was installed that reached index installed in a term, Raft may have crashed before it removed the
-// entries that the snapshot replaced. They would end in a hole, or be of other leaders than the snapshot, and are removed.
+// entries that the snapshot replaced. They would end in a hole, or be of other leaders than the snapshot, and are
+// removed.
 func (l *Log) Verify(durable, installed, term uint64) error {
 	first, err := l.FirstIndex()
 	if err != nil {

@@ -343,7 +343,8 @@ func TestARecoveryIsDoneWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// TestARecoveryGoesOnAfterTheNewestSnapshot recovers a node whose log is empty, and one whose log ends below a snapshot.
+// TestARecoveryGoesOnAfterTheNewestSnapshot recovers a node whose log is empty, and one whose log ends below a
+// snapshot.
 func TestARecoveryGoesOnAfterTheNewestSnapshot(t *testing.T) {
 	for _, entries := range []uint64{0, 40} {
 		l := open(t, t.TempDir(), &told{})

@@ -12,9 +12,9 @@ import (
 // ErrInterrupted says that a recovery of the log began and did not end. The node must not start from it.
 var ErrInterrupted = errors.New("making this node the only voter was interrupted: run `coffer cluster recover` again")
 
-// Recover makes the configuration, which Raft encoded, the last that a verified log knows: in an entry above all others,
-// in a term above all others, for a cluster of another id. snapshot is the index of the newest snapshot, and termThere its
-// term. It returns where the entry is.
+// Recover makes the configuration, which Raft encoded, the last that a verified log knows: in an entry above all
+// others, in a term above all others, for a cluster of another id. snapshot is the index of the newest snapshot, and
+// termThere its term. It returns where the entry is.
 //
 // The term and the id are kept first, with where the entry will be: if that is all that happened, the log refuses to be
 // used (ErrInterrupted) until Recover was called again, since Raft would go on as a member of what was given up.

@@ -111,7 +111,8 @@ may be missing  what the others acknowledged after this node's last entry
 may come alive  entries after index %d that nobody acknowledged: their writers were told nothing, or an error
 `, r.Node, r.Cluster, strings.Join(members, ", "), r.Term, r.Index, written, confirmed, r.Committed, r.Committed)
 	if err == nil && r.Restoring {
-		_, err = fmt.Fprintln(w, "restored        an archive, perhaps, whose restore was not finished: the others may lack it")
+		_, err = fmt.Fprintln(w,
+			"restored        an archive, perhaps, whose restore was not finished: the others may lack it")
 	}
 	if err == nil && r.Interrupted {
 		_, err = fmt.Fprintln(w, "interrupted     a recovery of this node began and did not end: run it again")

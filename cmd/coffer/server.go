@@ -87,10 +87,12 @@ func serverFlags(f *pflag.FlagSet) {
 		"how long to wait for a word of the leader; the same on all nodes of a region")
 	f.Bool("non-voter", false, "never vote: a node that answers reads and counts for nothing")
 	f.String("remove-dead-after", "auto",
-		"remove servers that have not answered the leader for so long (24h, for instance);\noff never; auto after 24h in regions of at least five voters")
+		"remove servers that have not answered the leader for so long (24h, for instance);\noff never; auto after 24h in "+
+			"regions of at least five voters")
 	f.StringSlice("skip-entry", nil, "INDEX:CHECKSUM of a log entry that can't be applied and is given up, on every node")
 	f.String("region-gossip", "", "gossip port for nodes of all regions (TCP and UDP); empty for a region alone")
-	f.String("region-gossip-advertise", "", "host:port that other regions reach that gossip port by (default: --region-gossip)")
+	f.String("region-gossip-advertise", "",
+		"host:port that other regions reach that gossip port by (default: --region-gossip)")
 	f.String("region-gossip-key", "", "file with the gossip keys that all regions share (mode 0600)")
 	f.StringSlice("region-join", nil, "gossip addresses of nodes of other regions")
 	f.String("region-peer-advertise", "", "host:port that other regions reach it by (default: --peer-advertise)")
