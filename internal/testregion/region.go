@@ -116,32 +116,20 @@ func (r *Region) Restore(archive []byte) error {
 	return err
 }
 
-// Snapshot is the region's own snapshot, as Raft keeps and sends it.
+// Snapshot is the region's own snapshot, as Raft sends it.
 func (r *Region) Snapshot(t testing.TB) []byte {
 	t.Helper()
-	snapshot, err := r.Store.Snapshot()
+	snapshot, err := r.Store.OpenSnapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snapshot.Release()
-	var sink sink
-	if err := snapshot.Persist(&sink); err != nil {
+	defer snapshot.Close()
+	b, err := io.ReadAll(snapshot)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return sink.Bytes()
+	return b
 }
-
-// sink is a raft.SnapshotSink in memory.
-type sink struct{ bytes.Buffer }
-
-// ID is nothing: there is one.
-func (*sink) ID() string { return "" }
-
-// Cancel does nothing.
-func (*sink) Cancel() error { return nil }
-
-// Close does nothing.
-func (*sink) Close() error { return nil }
 
 // Install replaces the state by that of a snapshot, and tells nobody: as Raft does, or damage that goes unnoticed.
 func (r *Region) Install(snapshot []byte) error {
