@@ -25,8 +25,7 @@ type network struct {
 	mu    sync.Mutex // guards below
 	down  map[string]bool
 	conns map[string][]net.Conn // by both ends
-	dials int
-	hold  chan struct{} // not nil: nothing is read until it is closed
+	hold  chan struct{}         // not nil: nothing is read until it is closed
 }
 
 // node is a node of Raft as its barrier sees it.
@@ -139,18 +138,14 @@ func (h held) Read(b []byte) (int, error) {
 
 func (w *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	w.mu.Lock()
-	w.dials++
-	unreachable := w.down[from] || w.down[to]
-	w.mu.Unlock()
-	if unreachable {
+	defer w.mu.Unlock() // a node is not cut off in between
+	if w.down[from] || w.down[to] {
 		return nil, errors.New("unreachable")
 	}
 	a, b := net.Pipe()
-	w.mu.Lock()
 	for _, id := range []string{from, to} {
 		w.conns[id] = append(w.conns[id], a, b)
 	}
-	w.mu.Unlock()
 	go w.nodes[to].barrier.Serve(context.WithoutCancel(ctx), b, from)
 	return held{a, w}, nil
 }
