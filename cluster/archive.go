@@ -37,6 +37,10 @@ func (n *Cluster) handleRestore(w http.ResponseWriter, r *http.Request) {
 }
 
 func (n *Cluster) restore(r *http.Request) error {
+	if !n.uploading.TryLock() { // two would write into one file
+		return errors.New("another archive is being restored")
+	}
+	defer n.uploading.Unlock()
 	path := filepath.Join(n.config.Dir, "restore.upload")
 	defer os.Remove(path)
 	size, err := receive(path, r.Body)

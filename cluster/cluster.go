@@ -131,6 +131,7 @@ type Cluster struct {
 	unformed  atomic.Pointer[string] // why it is not part of one yet
 	deniedBy  atomic.Pointer[string] // members that do not count this node as one, while they are too few to be believed
 	removed   sync.Once
+	uploading sync.Mutex                          // held while an archive is received and restored
 	examining sync.Mutex                          // held while this node looks into whether its state differs
 	foreign   atomic.Pointer[map[string][]string] // other clusters of this region
 

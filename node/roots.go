@@ -221,11 +221,15 @@ func (r *roots) handleUnseal(_ *cluster.Cluster, w http.ResponseWriter, req *htt
 	answerJSON(w, s)
 }
 
+// errOffered says nothing of what the offered name led to: it would tell the caller of files, variables and addresses here.
+var errOffered = errors.New("it can't open this root key; its log says why")
+
 // offered opens a root key that the leader wants to rotate to, and answers its id.
 func (r *roots) offered(ctx context.Context, spec string) (string, error) {
 	root, err := r.open(ctx, spec)
 	if err != nil {
-		return "", err
+		r.n.log.Warn("a root key that the leader offers can't be opened", "error", err)
+		return "", errOffered
 	}
 	r.n.keyring.AddRoot(root)
 	return root.ID(), nil
