@@ -6,20 +6,26 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"coffer/fsm"
 )
 
-// handleSnapshot streams the state of this node, behind a read barrier, while writes go on.
+// handleSnapshot streams the state of this node, behind a read barrier, while writes go on. Where no leader confirms it
+// and the operator asks for what is here nevertheless, the archive says how old it may be.
 func (n *Cluster) handleSnapshot(w http.ResponseWriter, r *http.Request) {
+	age := time.Duration(0)
 	if err := n.ReadBarrier(r.Context()); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+		if r.URL.Query().Get("stale") != "true" {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		age = max(n.StaleFor(), time.Millisecond)
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	if err := n.config.Store.Save(w); err != nil {
+	if err := n.config.Store.SaveStale(w, age); err != nil {
 		n.log.Error("a snapshot could not be streamed", "error", err)
 		panic(http.ErrAbortHandler) // the client sees a broken stream, not a short one
 	}

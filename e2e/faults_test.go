@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -161,9 +163,24 @@ func TestLostMajority(t *testing.T) {
 	if status, body, _ := left.Get("/readyz"); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz answers %d %s", status, body)
 	}
+	archive := filepath.Join(t.TempDir(), "archive")
+	if out, err := left.Operate(t.Context(), "snapshot", "save", archive); err == nil {
+		t.Errorf("a state that no leader confirmed was saved as if it were the latest: %s", out)
+	}
+	if out, err := left.Operate(t.Context(), "snapshot", "save", archive, "--stale"); err != nil ||
+		!strings.Contains(out, "no leader confirmed it") {
+		t.Errorf("what is left was not saved, or not marked: %v %s", err, out)
+	}
 	noError(t, c.Nodes[1].Start())
 	noError(t, left.AwaitReady(ctx(t, time.Minute)))
 	put(t, left.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("alone"), SecretString: aws.String("x")})
+	if out, err := left.Operate(t.Context(), "snapshot", "restore", archive); err != nil {
+		t.Errorf("what was saved can't be restored: %v %s", err, out)
+	}
+	got := get(t, left.Client(), secretsmanager.GetSecretValueInput{SecretId: aws.String("alone")})
+	if *got.SecretString != "v" {
+		t.Errorf("restored the value %q", *got.SecretString)
+	}
 }
 
 type headerTransport struct {

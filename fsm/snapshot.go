@@ -27,6 +27,8 @@ type Summary struct {
 	// Proposals are rows of what was proposed, which snapshots of a region's own have, and archives have not.
 	Proposals uint64
 	Bytes     int64
+	// Age is how long before it was saved the state was last known to be the latest; 0 if it was confirmed to be.
+	Age time.Duration
 }
 
 // ReadSnapshot verifies a whole snapshot stream.
@@ -50,6 +52,7 @@ func ReadSnapshot(in io.Reader) (sum Summary, err error) {
 	})
 	at := read.Position
 	sum.Index, sum.Term, sum.Digest, sum.Rows, sum.Bytes = at.Index, at.Term, at.Digest, read.Rows, read.Bytes
+	sum.Age = read.Age
 	return sum, err
 }
 

@@ -131,3 +131,6 @@ func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 // Save writes an archive of the state as it is now to w, while writes go on: a snapshot without what was proposed,
 // since the commands of the log that it came from mean nothing in the one that it will be restored to.
 func (s *Store) Save(w io.Writer) error { return s.rows.Save(w) }
+
+// SaveStale is Save of a state of which nobody confirms that it is the latest: it last was known to be age before.
+func (s *Store) SaveStale(w io.Writer, age time.Duration) error { return s.rows.SaveStale(w, age) }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"math"
+	"time"
 
 	"coffer/damage"
 )
@@ -15,6 +17,7 @@ import (
 // Summary is what verifying a whole snapshot found.
 type Summary struct {
 	Position Position
+	Age      time.Duration // [Snapshot.Age]
 	Rows     uint64
 	Bytes    int64
 }
@@ -79,7 +82,7 @@ func readSnapshot(in io.Reader, tables schema, keep func(t *Table, key, row []by
 	}()
 	defer damage.Recover(&err, nil)
 	r := &reader{in: bufio.NewReaderSize(in, 1<<16), sha: sha256.New()}
-	if sum.Position, err = r.header(); err != nil {
+	if sum.Position, sum.Age, err = r.header(); err != nil {
 		return sum, err
 	}
 	at := &sum.Position
@@ -108,23 +111,29 @@ func readSnapshot(in io.Reader, tables schema, keep func(t *Table, key, row []by
 	return sum, err
 }
 
-func (r *reader) header() (p Position, err error) {
+func (r *reader) header() (p Position, age time.Duration, err error) {
 	begin, err := r.bytes(uint64(len(magic)), 64)
 	if err != nil || !bytes.Equal(begin, magic) {
-		return p, badSnapshot("it does not begin as one, or is of another version of Coffer")
+		return p, 0, badSnapshot("it does not begin as one, or is of another version of Coffer")
 	}
 	b, err := r.bytes(24, 24)
 	if err != nil {
-		return p, err
+		return p, 0, err
 	}
 	p.Index, p.Term = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 	p.Through, p.ThroughTerm = p.Index, p.Term
 	p.ConfigurationIndex = binary.BigEndian.Uint64(b[16:])
-	p.Configuration, err = r.field(maxConfiguration)
+	if p.Configuration, err = r.field(maxConfiguration); err != nil {
+		return p, 0, err
+	}
 	if len(p.Configuration) == 0 {
 		p.Configuration = nil
 	}
-	return p, err
+	millis, err := binary.ReadUvarint(r)
+	if err != nil || millis > uint64(math.MaxInt64/time.Millisecond) {
+		return p, 0, badSnapshot("its age can't be read")
+	}
+	return p, time.Duration(millis) * time.Millisecond, nil
 }
 
 // record reads a row; at the end there is no table.

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 )
 
 // A snapshot is a stream:
 //
 //	magic      8 bytes "COFFER\x00\x02"
-//	header     index, term and configuration's index (8 bytes each), uvarint length, configuration
+//	header     index, term and configuration's index (8 bytes each), uvarint length, configuration, uvarint age
+//	           (milliseconds: Snapshot.Age)
 //	rows       for each: table (1 byte, not 0), uvarint length, key, uvarint length, row with its checksum;
 //	           ascending by table and key
 //	end        a zero byte, number of rows (8 bytes), digest (8 bytes), SHA-256 of everything before
@@ -26,12 +28,14 @@ const (
 	endLen           = 1 + 8 + 8 + sha256.Size
 )
 
-func (p *Position) header() []byte {
+func (n *Snapshot) header() []byte {
+	p := &n.Position
 	b := binary.BigEndian.AppendUint64(bytes.Clone(magic), p.Index)
 	b = binary.BigEndian.AppendUint64(b, p.Term)
 	b = binary.BigEndian.AppendUint64(b, p.ConfigurationIndex)
 	b = binary.AppendUvarint(b, uint64(len(p.Configuration)))
-	return append(b, p.Configuration...)
+	b = append(b, p.Configuration...)
+	return binary.AppendUvarint(b, uint64(n.Age.Milliseconds()))
 }
 
 func appendRecord(b []byte, table byte, key, row []byte) []byte {
@@ -58,6 +62,9 @@ type Snapshot struct {
 	// Position is what the stream holds. All of it can be read from the log, or from the file, after a crash only as far
 	// as [Store.Durable] says.
 	Position Position
+	// Age is for a state of which nobody could tell whether it is the latest: how long before it had last been known
+	// to be. It is 0 for a state that was confirmed, has whole milliseconds, and may be set before the stream is read.
+	Age time.Duration
 
 	store  *Store
 	tx     *Tx
@@ -89,7 +96,7 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 
 // Size is the exact length of the stream in bytes.
 func (n *Snapshot) Size() int64 {
-	return int64(len(n.Position.header())) + int64(n.Position.Records) + endLen
+	return int64(len(n.header())) + int64(n.Position.Records) + endLen
 }
 
 // chunk is how much of the stream is made at once.
@@ -117,7 +124,7 @@ func (n *Snapshot) Read(b []byte) (int, error) {
 func (n *Snapshot) fill() error {
 	n.buf = n.buf[:0]
 	if !n.begun {
-		n.begun, n.buf = true, append(n.buf, n.Position.header()...)
+		n.begun, n.buf = true, append(n.buf, n.header()...)
 	}
 	for len(n.buf) < chunk && len(n.tables) > 0 {
 		table := n.tables[0]
@@ -157,13 +164,16 @@ func (n *Snapshot) Close() error {
 
 // Save writes an archive of the state as it is now to w, while writes go on: a snapshot without the rows that are not
 // archived.
-func (s *Store) Save(w io.Writer) error {
+func (s *Store) Save(w io.Writer) error { return s.SaveStale(w, 0) }
+
+// SaveStale is Save of a state that is perhaps not the latest ([Snapshot.Age]).
+func (s *Store) SaveStale(w io.Writer, age time.Duration) error {
 	n, err := s.Snapshot()
 	if err != nil {
 		return err
 	}
 	defer n.Close()
-	n.omit = true
+	n.omit, n.Age = true, age
 	_, err = io.Copy(w, n)
 	return err
 }

@@ -32,6 +32,8 @@ the region's root key is needed, which is not in it.`,
 		Use: "restore FILE", Short: "Replace the region's state by a snapshot's",
 		Args: cobra.ExactArgs(1), RunE: restoreSnapshot,
 	}
+	save.Flags().Bool("stale", false,
+		"save what the node has, and how old it may be, where no leader confirms that it is the latest")
 	operatorFlags(save.Flags())
 	operatorFlags(restore.Flags())
 	cmd.AddCommand(save, inspect, restore)
@@ -43,7 +45,11 @@ func saveSnapshot(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := op.do(cmd.Context(), http.MethodGet, "/snapshot", nil)
+	path := "/snapshot"
+	if stale, _ := cmd.Flags().GetBool("stale"); stale {
+		path += "?stale=true"
+	}
+	resp, err := op.do(cmd.Context(), http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
@@ -85,6 +91,10 @@ func describe(w io.Writer, s fsm.Summary) error {
 			"%d values\nrows      %d, %d bytes\ndigest    %016x\n",
 		s.Cluster.Region, s.Cluster.Account, s.Cluster.ID, time.UnixMilli(s.Cluster.Created).UTC().Format(time.RFC3339),
 		s.Cluster.RootKeyID, s.Index, s.Term, s.Secrets, s.Values, s.Rows, s.Bytes, s.Digest)
+	if err == nil && s.Age > 0 {
+		_, err = fmt.Fprintf(w, "stale     no leader confirmed it: it may lack what was acknowledged in the last %s "+
+			"before it was saved\n", s.Age.Round(time.Second))
+	}
 	return err
 }
 
