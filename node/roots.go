@@ -221,7 +221,8 @@ func (r *roots) handleUnseal(_ *cluster.Cluster, w http.ResponseWriter, req *htt
 	answerJSON(w, s)
 }
 
-// errOffered says nothing of what the offered name led to: it would tell the caller of files, variables and addresses here.
+// errOffered says nothing of what the offered name led to: it would tell the caller of files, variables and addresses
+// here.
 var errOffered = errors.New("it can't open this root key; its log says why")
 
 // offered opens a root key that the leader wants to rotate to, and answers its id.
