@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -49,7 +51,7 @@ func (n *Cluster) restore(r *http.Request) error {
 	defer n.uploading.Unlock()
 	path := filepath.Join(n.config.Dir, "restore.upload")
 	defer os.Remove(path)
-	size, err := receive(path, r.Body)
+	size, err := receive(path, r.Body, n.archiveRoom())
 	if err != nil {
 		return err
 	}
@@ -75,11 +77,27 @@ func (n *Cluster) restore(r *http.Request) error {
 	return n.replaceState(r.Context(), &meta, f)
 }
 
-func receive(path string, body io.Reader) (int64, error) {
+// archiveRoom is how large an archive may be, in bytes. A restore keeps three copies of it for a while: what was sent, what
+// Raft sends to the others, and the new state. A disk that they fill would stop the log.
+func (n *Cluster) archiveRoom() int64 {
+	if n.config.DiskFree != nil {
+		if free, known := n.config.DiskFree(); known {
+			return int64(min(free/4, math.MaxInt64-1))
+		}
+	}
+	return math.MaxInt64 - 1
+}
+
+// receive stores what comes at path, unless it is larger than room.
+func receive(path string, body io.Reader, room int64) (int64, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return 0, err
 	}
-	size, err := io.Copy(f, body)
+	size, err := io.Copy(f, io.LimitReader(body, room+1))
+	if err == nil && size > room {
+		err = fmt.Errorf("the archive is larger than the %d bytes that a restore may take of this disk, a fourth of what is "+
+			"free: make room, or restore at a node that has it", room)
+	}
 	return size, errors.Join(err, f.Sync(), f.Close())
 }

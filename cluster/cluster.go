@@ -51,6 +51,9 @@ type Config struct {
 	// while it is sealed. Nodes with another one are refused.
 	RootKeyID func() string
 
+	// DiskFree is how many bytes are left on the disk of Dir, false where that is not known. It may be nil.
+	DiskFree func() (bytes uint64, known bool)
+
 	// OnDamage is called with what is damaged.
 	OnDamage func(error)
 	// OnFatal is called with what ends this node at once: a write of the Raft log that failed, or a restore that was

@@ -138,6 +138,10 @@ func Start(c Config, o Options) (_ *Node, err error) {
 			GossipAddr: c.RegionGossip, GossipAdvertise: c.RegionGossipAdvertise, GossipKeys: n.secrets.regionGossip(),
 			Join: c.RegionJoin, PeerAdvertise: c.RegionPeerAdvertise,
 		},
+		DiskFree: func() (uint64, bool) {
+			free, size := space(c.Data)
+			return uint64(free), size > 0
+		},
 		RootKeyID: n.rootKeyID, OnDamage: n.damaged, OnRemoved: n.wasRemoved, OnDiverged: n.diverged, OnFatal: n.fatal,
 		OnHung: n.hung, Log: n.log,
 		Observe: cluster.Observe{
