@@ -189,6 +189,7 @@ func TestSnapshotRestore(t *testing.T) {
 	if out, err := operate(next.Nodes[2], "snapshot", "restore", file); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	noError(t, next.AwaitReady(ctx(t, time.Minute))) // no node is, while it does not know that the restore is committed
 	for _, n := range next.Nodes {
 		if got := get(t, n.Client(), secretsmanager.GetSecretValueInput{
 			SecretId: aws.String("kept"),
