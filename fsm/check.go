@@ -43,7 +43,7 @@ var checks = map[reflect.Type]func(any) error{
 	},
 	reflect.TypeFor[kms.Key](): func(v any) error {
 		k := v.(*kms.Key)
-		return named(k.Account, k.ID)
+		return errors.Join(named(k.Account, k.ID), rotates(k))
 	},
 	reflect.TypeFor[kms.Material](): func(v any) error { return sealedKey(v.(*kms.Material).Wrapped) },
 	reflect.TypeFor[secret.Tag]():   func(v any) error { return short(v.(*secret.Tag).Key, v.(*secret.Tag).Value) },
@@ -147,6 +147,38 @@ func named(account, id string) error {
 	return inKeys(id)
 }
 
+// rotates checks what rotations of a key go by.
+func rotates(k *kms.Key) error {
+	switch {
+	case k.Spec.MaterialLen() == 0:
+		return errors.New("wanted a key's spec")
+	case k.Current < 0 || k.Current >= max(1, len(k.Materials)):
+		return errors.New("the current generation of a key's material is none that it has")
+	case k.NextAt < 0 || (k.NextAt == 0) != (k.Period == 0):
+		return errors.New("a key that rotates has a period and the time of the next rotation, another one neither")
+	}
+	return period(k.Period)
+}
+
+func period(days int) error {
+	if days != 0 && (days < kms.MinPeriod || days > kms.MaxPeriod) {
+		return fmt.Errorf("a period of %d days, wanted %d to %d, or 0 for none", days, kms.MinPeriod, kms.MaxPeriod)
+	}
+	return nil
+}
+
+// live checks the names of commands that make secrets under them: those of displaced secrets are the state machine's own.
+func live(name string) error {
+	if !secret.ValidName(name) {
+		return errors.New("wanted the name of a secret")
+	}
+	return nil
+}
+
+func (c *SetKeyRotation) check() error { return period(c.Period) }
+
+func (c *CreateSecret) check() error { return live(c.Ref.Name) }
+
 func (r *Ref) check() error {
 	named := secret.ValidName(r.Name) || secret.IsDisplacedKey(r.Name)
 	if !named || !secret.ValidAccount(r.Account) || len(r.Suffix) != secret.SuffixLen {
@@ -179,11 +211,16 @@ func (n *Notice) check() error {
 	return inKeys(n.Link)
 }
 
-func (c *Receive) check() error { return inKeys(c.Link, c.Displace) }
+func (c *Receive) check() error { return errors.Join(inKeys(c.Link, c.Displace), live(c.Ref.Name)) }
 
 func (c *ReceiveVersions) check() error { return inKeys(c.Link) }
 
-func (c *RestoreDisplaced) check() error { return named(c.Account, c.ID) }
+func (c *RestoreDisplaced) check() error {
+	if c.As != nil {
+		return errors.Join(named(c.Account, c.ID), live(c.As.Name))
+	}
+	return named(c.Account, c.ID)
+}
 
 func (c *HandOver) check() error { return inKeys(c.To) }
 

@@ -18,13 +18,18 @@ type RestoreDisplaced struct {
 }
 
 // displace sets s aside: under a key that no name can have, from where it can be restored until its time is over.
-func (w *writeTx) displace(s *secret.Secret, id, by string, at int64) {
+// It is a conflict if another one was set aside under the id.
+func (w *writeTx) displace(s *secret.Secret, id, by string, at int64) error {
+	if w.Displaced(s.Account, id) != nil {
+		return refusal.ErrConflict
+	}
 	aside := *s
 	aside.Name = secret.DisplacedKey(id)
 	aside.Displaced = &secret.Displaced{Name: s.Name, By: by, At: at}
 	aside.Deleted = at + secret.KeepDisplaced
 	aside.Replicas, aside.Primary, aside.Origin = nil, "", nil
 	w.rename(s, &aside)
+	return nil
 }
 
 // rename stores a secret under another name. The versions' values stay where they are.
@@ -64,7 +69,7 @@ func (t *Tx) AllDisplaced(account string) []*secret.Secret {
 
 func (c *RestoreDisplaced) apply(w *writeTx) (Outcome, error) {
 	aside := w.Displaced(c.Account, c.ID)
-	if aside == nil {
+	if aside == nil || aside.Displaced == nil {
 		return Outcome{}, refusal.Errorf(secret.KindNotFound, "There is no displaced secret with the id %s.", c.ID)
 	}
 	back := *aside

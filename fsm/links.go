@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"coffer/refusal"
 	"coffer/secret"
 )
 
@@ -72,6 +73,9 @@ func (c *AddLinks) apply(w *writeTx) (Outcome, error) {
 		}
 		if s.Deleted != 0 {
 			return secret.ErrMarkedForDeletion
+		}
+		if len(s.Replicas)+len(c.Links) > maxLinks {
+			return refusal.ErrConflict // no client gets there: there are not as many regions
 		}
 		w.addLinks(s, c.Links, c.At)
 		return nil

@@ -114,8 +114,7 @@ func (c *Receive) admit(w *writeTx, s *secret.Secret) (displaced bool, err error
 		return false, secret.ErrTaken("it has replicas of its own. Remove them first.")
 	}
 	w.unlink(s)
-	w.displace(s, c.Displace, c.From.Region, c.At)
-	return true, nil
+	return true, w.displace(s, c.Displace, c.From.Region, c.At)
 }
 
 // admitOwn readies a replica whose primary is in the sender's region for a state by the same link, a new one, or in a
@@ -147,8 +146,7 @@ func (c *Receive) follow(w *writeTx, s *secret.Secret, unchanged bool) (displace
 	old := *s
 	w.unlink(s)
 	if !unchanged && c.lacks(w, s) {
-		w.displace(&old, c.Displace, c.From.Region, c.At)
-		return true, nil
+		return true, w.displace(&old, c.Displace, c.From.Region, c.At)
 	}
 	if !unchanged { // versions with the same ids may have other values
 		w.keepOnly(s, nil)

@@ -61,9 +61,11 @@ func (c Change) Rotate(next Material, automatic bool) error {
 		if !k.RotationDue(c.At) {
 			return nil // done before, or not wanted any more
 		}
-		for k.NextAt <= c.At {
-			k.NextAt += int64(k.Period) * millisPerDay
+		if k.Period <= 0 {
+			return refusal.ErrConflict // such a key is not rotated by itself
 		}
+		period := int64(k.Period) * millisPerDay
+		k.NextAt += ((c.At-k.NextAt)/period + 1) * period
 	} else if err := c.onDemand(); err != nil {
 		return err
 	}
@@ -98,6 +100,9 @@ func (c Change) onDemand() error {
 
 // RotateToPending makes imported material that waits for it the current one.
 func (c Change) RotateToPending() error {
+	if c.pending() < 0 {
+		return refusal.ErrConflict
+	}
 	if err := c.onDemand(); err != nil {
 		return err
 	}

@@ -121,6 +121,9 @@ func (r *reader) header() (p Position, age time.Duration, err error) {
 		return p, 0, err
 	}
 	p.Index, p.Term = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+	if p.Index > maxIndex {
+		return p, 0, badSnapshot("it claims to be of entry %d, which no log reaches", p.Index)
+	}
 	p.Through, p.ThroughTerm = p.Index, p.Term
 	p.ConfigurationIndex = binary.BigEndian.Uint64(b[16:])
 	if p.Configuration, err = r.field(maxConfiguration); err != nil {

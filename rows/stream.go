@@ -23,6 +23,7 @@ var magic = []byte("COFFER\x00\x02")
 
 const (
 	maxConfiguration = 1 << 20
+	maxIndex         = 1 << 40 // a million entries a second for twelve days; beyond it indexes could overflow
 	maxKeyLen        = 4 << 10
 	maxRowLen        = 1 << 20
 	endLen           = 1 + 8 + 8 + sha256.Size
