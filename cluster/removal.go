@@ -78,6 +78,9 @@ func (n *Cluster) findRemoved(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	own := n.logEnd()
+	if len(n.servers()) == 0 {
+		return // it is joining: whoever has not heard of it yet says nothing of a removal
+	}
 	ids, voters := map[string]bool{}, 0
 	for _, s := range n.servers() {
 		if id := string(s.ID); id != n.id {
