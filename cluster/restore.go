@@ -165,18 +165,26 @@ type machine struct {
 func (m machine) Restore(from io.ReadCloser) error {
 	m.n.restoring.taken.Add(1)
 	defer m.n.restoring.taken.Add(-1)
-	if _, there, err := readRestoreMark(m.n.config.Dir); err != nil {
+	if err := markSent(m.n.config.Dir); err != nil {
 		return err
-	} else if !there {
-		if err := writeRestoreMark(m.n.config.Dir, restoreMark{}); err != nil {
-			return fmt.Errorf("mark a state that was sent: %w", err)
-		}
 	}
 	m.n.restoring.doubt.Store(true)
 	if err := m.Store.Restore(from); err != nil {
 		return err
 	}
 	return m.n.restoring.reach("replaced")
+}
+
+// markSent marks that the state is about to be replaced by one that was sent, unless there is a mark already.
+func markSent(dir string) error {
+	_, there, err := readRestoreMark(dir)
+	if err == nil && !there {
+		err = writeRestoreMark(dir, restoreMark{})
+	}
+	if err != nil {
+		return fmt.Errorf("mark a state that was sent: %w", err)
+	}
+	return nil
 }
 
 // watchDoubt settles a state that was sent, or carried through, once Raft says that its index is committed. One that a

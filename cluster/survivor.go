@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"slices"
@@ -58,7 +59,14 @@ func OpenSurvivor(c SurvivorConfig) (_ *Survivor, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	snapshots, err := openSnapshots(c.Dir, c.Store, c.Store.Restore, c.Log)
+	// A state that was sent before the node stopped is taken as by a start: it may be of a restore that nobody committed.
+	restore := func(from io.ReadCloser) error {
+		if err := markSent(c.Dir); err != nil {
+			return err
+		}
+		return c.Store.Restore(from)
+	}
+	snapshots, err := openSnapshots(c.Dir, c.Store, restore, c.Log)
 	if err != nil {
 		return nil, err
 	}
