@@ -77,8 +77,8 @@ func (n *Cluster) restore(r *http.Request) error {
 	return n.replaceState(r.Context(), &meta, f)
 }
 
-// archiveRoom is how large an archive may be, in bytes. A restore keeps three copies of it for a while: what was sent, what
-// Raft sends to the others, and the new state. A disk that they fill would stop the log.
+// archiveRoom is how large an archive may be, in bytes. A restore keeps three copies of it for a while: what was sent,
+// what Raft sends to the others, and the new state. A disk that they fill would stop the log.
 func (n *Cluster) archiveRoom() int64 {
 	if n.config.DiskFree != nil {
 		if free, known := n.config.DiskFree(); known {

@@ -105,8 +105,8 @@ func (i intruder) send(t *testing.T, id string, term uint64) (answered []string)
 // honestElections is more than a busy machine causes during a test, and far from the terms that intruders name.
 const honestElections = 1000
 
-// undisturbed runs do, and fails if a term went far, a node left, or a write does not go through afterwards. An election
-// on a busy machine is no disturbance; one that an intruder caused was answered, which its sender sees.
+// undisturbed runs do, and fails if a term went far, a node left, or a write does not go through afterwards. An
+// election on a busy machine is no disturbance; one that an intruder caused was answered, which its sender sees.
 func undisturbed(t *testing.T, do func(), nodes ...*member) {
 	t.Helper()
 	terms := map[*member]uint64{}

@@ -167,7 +167,8 @@ func period(days int) error {
 	return nil
 }
 
-// live checks the names of commands that make secrets under them: those of displaced secrets are the state machine's own.
+// live checks the names of commands that make secrets under them: those of displaced secrets are the state machine's
+// own.
 func live(name string) error {
 	if !secret.ValidName(name) {
 		return errors.New("wanted the name of a secret")
