@@ -12,6 +12,21 @@ func (n *Cluster) PutIntoLog(entry []byte) error {
 	return n.raft.Load().Apply(entry, n.timing.propose).Error()
 }
 
+// ErrNotMade says that a proposal is in no log and will not be.
+var ErrNotMade = errNotMade
+
+// Settle proposes a command until its fate is known or ctx ends. Each copy comes to what reach answers.
+func Settle(ctx context.Context, command []byte, reach func() (fsm.Outcome, error)) (fsm.Outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := newProposer(func(context.Context, [][]byte, bool) ([]proposed, error) {
+		out, err := reach()
+		return []proposed{{out, err}}, nil
+	})
+	go p.run(ctx)
+	return p.settle(ctx, command)
+}
+
 // RunProposer runs a proposer whose batches are carried out by carry, until ctx ends. It returns how commands are
 // submitted, and how many were dropped.
 func RunProposer(ctx context.Context, carry func(commands [][]byte)) (

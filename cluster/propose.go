@@ -18,7 +18,10 @@ import (
 	"coffer/fsm"
 )
 
-// errNotLeader says that a proposal came to a node that does not lead, and was not made.
+// errNotMade says that a proposal is in no log and will not be.
+var errNotMade = errors.New("the command was not proposed")
+
+// errNotLeader says that what a leader does was asked of a node that does not lead.
 var errNotLeader = errors.New("not the leader")
 
 const retryAfter = 25 * time.Millisecond
@@ -78,19 +81,29 @@ func (p *proposer) live(q *proposal) bool {
 
 // Propose replicates a command (fsm.Encode) and waits until the leader has applied it. A command whose
 // fate is unknown, because the leader was lost meanwhile, is proposed again under the same id until
-// the context ends, or for so long that an election fits; the error is then [quorum.ErrUnavailable]. It is
-// [quorum.ErrRefused] for what is no command, and [quorum.ErrHalted] where the leader can't go on.
+// the context ends, or for so long that an election fits; the error is then [quorum.ErrUnavailable]. So it is where a
+// later copy was refused, since the earlier one may yet be carried out. It is [quorum.ErrRefused] for what is no
+// command, and [quorum.ErrHalted] where the leader can't go on.
 func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timing.propose)
 	defer cancel()
+	return n.proposer.settle(ctx, command)
+}
+
+func (p *proposer) settle(ctx context.Context, command []byte) (fsm.Outcome, error) {
+	lost := false // a copy of which nothing was heard may be on its way to a log yet
 	for {
-		out, err := n.proposer.submit(ctx, command, false)
+		out, err := p.submit(ctx, command, false)
 		switch {
 		case err == nil && out.Unknown != "":
 			return out, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, out.Err())
+		case err == nil && out.Refused != nil && lost: // a refusal is not remembered, and says nothing of that copy
+			return fsm.Outcome{}, fmt.Errorf("%w (it was refused, and a copy that was sent before may yet be carried out: %s)",
+				quorum.ErrUnavailable, out.Refused.Message) // its text only: as an error it would be taken for the outcome
 		case err == nil, isFinal(err):
 			return out, err
 		}
+		lost = lost || !errors.Is(err, errNotMade)
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
@@ -194,7 +207,7 @@ func (p *proposer) send(ctx context.Context, batch []*proposal) {
 func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local bool) ([]proposed, error) {
 	r := n.raft.Load()
 	if r == nil {
-		return nil, errors.New("this node is not part of a cluster yet")
+		return nil, fmt.Errorf("%w: this node is not part of a cluster yet", errNotMade)
 	}
 	if n.leads() {
 		if err := n.config.Store.Halted(); err != nil {
@@ -209,7 +222,7 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 	}
 	leader := n.leader()
 	if local || leader == "" || leader == n.id {
-		return nil, errNotLeader
+		return nil, fmt.Errorf("%w: %w", errNotMade, errNotLeader)
 	}
 	body, err := cbor.Marshal(commands)
 	if err != nil {
@@ -249,7 +262,7 @@ func (n *Cluster) proposeEntry(
 	}
 	f := r.Apply(fsm.EncodeEntry(good), n.timing.propose)
 	if err := within(ctx, n.timing.propose, f); err != nil {
-		return nil, err
+		return nil, madeOrNot(err)
 	}
 	switch answer := f.Response().(type) {
 	case []fsm.Outcome:
@@ -264,6 +277,16 @@ func (n *Cluster) proposeEntry(
 		return nil, answer
 	}
 	return nil, errors.New("the entry was applied without an answer")
+}
+
+// madeOrNot marks the errors by which Raft says that it has not put an entry into its log.
+func madeOrNot(err error) error {
+	for _, not := range []error{raft.ErrNotLeader, raft.ErrEnqueueTimeout, raft.ErrLeadershipTransferInProgress} {
+		if errors.Is(err, not) {
+			return fmt.Errorf("%w: %w", errNotMade, err)
+		}
+	}
+	return err
 }
 
 // readable returns why a command must not get into the log.
@@ -287,23 +310,26 @@ func (n *Cluster) readable(command []byte, forwarded bool) error {
 type answer struct {
 	Outcome fsm.Outcome `cbor:"1,keyasint"`
 	Err     string      `cbor:"2,keyasint,omitempty"`
-	Final   int         `cbor:"3,keyasint,omitempty"` // which of finalErrors Err is, counted from 1; 0 for none of them
+	Kind    int         `cbor:"3,keyasint,omitempty"` // which of knownErrors Err is, counted from 1; 0 for none of them
 }
 
-// finalErrors are those that proposing again does not help against.
-var finalErrors = []error{quorum.ErrRefused, quorum.ErrHalted}
+// knownErrors are those that the proposing node acts upon.
+var knownErrors = []error{quorum.ErrRefused, quorum.ErrHalted, errNotMade}
 
-func isFinal(err error) bool { return finalError(err) != 0 }
+func knownError(err error) int {
+	return 1 + slices.IndexFunc(knownErrors, func(known error) bool { return errors.Is(err, known) })
+}
 
-func finalError(err error) int {
-	return 1 + slices.IndexFunc(finalErrors, func(final error) bool { return errors.Is(err, final) })
+// isFinal reports whether it does not help to propose again.
+func isFinal(err error) bool {
+	return errors.Is(err, quorum.ErrRefused) || errors.Is(err, quorum.ErrHalted)
 }
 
 func (a *answer) err() error {
-	if a.Final < 1 || a.Final > len(finalErrors) {
+	if a.Kind < 1 || a.Kind > len(knownErrors) {
 		return errors.New(a.Err)
 	}
-	return fmt.Errorf("%w (%s)", finalErrors[a.Final-1], a.Err)
+	return fmt.Errorf("%w (%s)", knownErrors[a.Kind-1], a.Err)
 }
 
 // handlePropose takes commands that another node forwarded into this leader's batches.
@@ -328,7 +354,7 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 		case got := <-q.result:
 			answers[i].Outcome = got.outcome
 			if got.err != nil {
-				answers[i].Err, answers[i].Final = got.err.Error(), finalError(got.err)
+				answers[i].Err, answers[i].Kind = got.err.Error(), knownError(got.err)
 			}
 			if errors.Is(got.err, quorum.ErrRefused) {
 				n.log.Error("a node proposed what can't be a command", "from", callerOf(r).ID, "error", got.err)

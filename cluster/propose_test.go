@@ -58,13 +58,13 @@ func TestWhatIsNoCommandIsNotProposed(t *testing.T) {
 		status, got, err := leader.call(node, http.MethodPost, "/propose", body)
 		noError(t, err)
 		var answers []struct {
-			Err   string `cbor:"2,keyasint,omitempty"`
-			Final int    `cbor:"3,keyasint,omitempty"`
+			Err  string `cbor:"2,keyasint,omitempty"`
+			Kind int    `cbor:"3,keyasint,omitempty"`
 		}
 		if err := cbor.Unmarshal([]byte(got), &answers); err != nil || status != http.StatusOK || len(answers) != 3 {
 			t.Fatalf("%s: %d %q", what, status, got)
 		}
-		if answers[0].Err != "" || answers[2].Err != "" || answers[1].Final != 1 {
+		if answers[0].Err != "" || answers[2].Err != "" || answers[1].Kind != 1 {
 			t.Errorf("%s: %+v", what, answers)
 		}
 		if leader.config.Store.Applied() == before {
