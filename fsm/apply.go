@@ -2,12 +2,11 @@ package fsm
 
 import (
 	"errors"
-	"fmt"
-	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/raft"
 
+	"coffer/mistake"
 	"coffer/refusal"
 	"coffer/rows"
 )
@@ -53,15 +52,18 @@ func all(answers []any, err error) []any {
 	return answers
 }
 
-func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
+func (s *Store) applyBatch(logs []*raft.Log, answers []any) error {
 	at := 0
-	defer func() {
-		if p := recover(); p != nil { // a mistake in the code, which all nodes make at this entry
-			s.log.Error("applying a log entry panicked", "index", logs[at].Index, "panic", p, "stack", string(debug.Stack()))
-			err = s.cannot(logs, at, fmt.Errorf("applying it panicked: %v", p))
-		}
-	}()
-	err = s.rows.Update(func(r *rows.Writer) error {
+	err := mistake.Catch(s.log, "applying a log entry panicked", func() error { return s.update(logs, answers, &at) })
+	if errors.Is(err, rows.ErrContradiction) || errors.Is(err, mistake.Err) { // all nodes make it at this entry
+		return s.cannot(logs, at, err)
+	}
+	return err
+}
+
+// update applies entries in one transaction. at is the one that it has come to.
+func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
+	return s.rows.Update(func(r *rows.Writer) (err error) {
 		w := &writeTx{Tx: Tx{r.Tx}, Writer: r, proposals: s.proposals}
 		if w.proposals == nil {
 			w.proposals = w.readProposals()
@@ -72,7 +74,7 @@ func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
 			if l.Index <= applied {
 				continue
 			}
-			at = i
+			*at = i
 			switch l.Type {
 			case raft.LogConfiguration:
 				r.Configure(l.Index, l.Data)
@@ -88,10 +90,6 @@ func (s *Store) applyBatch(logs []*raft.Log, answers []any) (err error) {
 		s.proposals = w.proposals
 		return nil
 	})
-	if errors.Is(err, rows.ErrContradiction) {
-		return s.cannot(logs, at, err)
-	}
-	return err
 }
 
 func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {

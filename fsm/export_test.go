@@ -1,5 +1,7 @@
 package fsm
 
+import "fmt"
+
 // Panicking is a command of the next version with a mistake in it: applying it panics after it has written something.
 type Panicking struct {
 	Key string `cbor:"1,keyasint"`
@@ -19,18 +21,31 @@ func (c *Contradicting) apply(w *writeTx) (Outcome, error) {
 	return Outcome{}, nil
 }
 
+// Telling is one that panics with what it carries.
+type Telling struct {
+	Value string `cbor:"1,keyasint"`
+}
+
+func (c *Telling) apply(*writeTx) (Outcome, error) {
+	panic(fmt.Errorf("wanted another value than %q", c.Value))
+}
+
 // WithMistakes makes commands with mistakes known until the returned function is called.
 func WithMistakes() (without func()) {
 	kinds[900] = func() Command { return &Panicking{} }
 	kinds[901] = func() Command { return &Contradicting{} }
-	return func() { delete(kinds, 900); delete(kinds, 901) }
+	kinds[902] = func() Command { return &Telling{} }
+	return func() { delete(kinds, 900); delete(kinds, 901); delete(kinds, 902) }
 }
 
 // EncodeMistakes encodes them.
 func EncodeMistakes(c Command) []byte {
 	kind := Kind(900)
-	if _, ok := c.(*Contradicting); ok {
+	switch c.(type) {
+	case *Contradicting:
 		kind = 901
+	case *Telling:
+		kind = 902
 	}
 	return marshal(Envelope{ID: make([]byte, IDLen), Kind: kind, Body: marshal(c)})
 }

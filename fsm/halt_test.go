@@ -131,6 +131,32 @@ func TestAnEntryThatCantBeAppliedStopsApplyingOnly(t *testing.T) {
 	}
 }
 
+// TestAPanicOfAnEntryTellsNoValue has the applying of an entry panic with what the entry holds: neither the log, nor
+// what the store says of it to operators, status and clients, has it. The log says where it happened.
+func TestAPanicOfAnEntryTellsNoValue(t *testing.T) {
+	defer fsm.WithMistakes()()
+	const value = "correct horse battery staple"
+	var log bytes.Buffer
+	s, err := fsm.Open(t.TempDir(), fsm.Options{
+		Log: slog.New(slog.NewJSONHandler(&log, nil)), OnDamage: func(err error) { t.Error("marked as damaged:", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	apply(t, s, 1, initCommand())
+	answer := s.Apply(entry(2, fsm.EncodeMistakes(&fsm.Telling{Value: value})))
+	said := fmt.Sprint(answer, s.Halted(), s.Err(), s.WaitApplied(t.Context(), 2))
+	if !errors.Is(s.Halted(), fsm.ErrHalted) || !strings.Contains(log.String(), "export_test.go") {
+		t.Errorf("halted: %v; the log: %s", s.Halted(), log.String())
+	}
+	for what, text := range map[string]string{"log": log.String(), "store": said} {
+		if strings.Contains(text, "horse") {
+			t.Errorf("the %s tells the value: %s", what, text)
+		}
+	}
+}
+
 // TestASkippedEntryLeavesATrace: an entry is skipped by its index and checksum only, is answered with an error, and
 // the state tells nodes that skipped it from those that applied it.
 func TestASkippedEntryLeavesATrace(t *testing.T) {
