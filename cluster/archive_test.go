@@ -1,6 +1,9 @@
 package cluster_test
 
 import (
+	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +11,7 @@ import (
 	"testing"
 
 	"coffer/cluster"
+	"coffer/cluster/pki"
 )
 
 // TestAnArchiveLeavesRoomOnTheDisk sends an archive that would fill the disk: it is refused, and nothing of it stays.
@@ -30,4 +34,36 @@ func TestAnArchiveLeavesRoomOnTheDisk(t *testing.T) {
 	}
 	free.Store(uint64(4 * len(archive)))
 	noError(t, m.restore(archive))
+}
+
+// TestTwoRestoresAtOnce sends an archive while another one is on its way: it is refused, and the first one is restored.
+func TestTwoRestoresAtOnce(t *testing.T) {
+	m := newGroup(t).add("n1", 1)
+	m.awaitReady()
+	archive := m.archived()
+	body, send := io.Pipe()
+	first := make(chan error, 1)
+	operator := m.g.credentials(pki.Operator, "op")
+	go func() {
+		code, text, err := m.stream(operator, http.MethodPost, "/restore", body)
+		if err == nil && code != http.StatusOK {
+			err = errors.New(text)
+		}
+		first <- err
+	}()
+	_, err := send.Write(archive[:len(archive)/2])
+	noError(t, err)
+	m.await("the first archive to arrive", func() error {
+		_, err := os.Stat(filepath.Join(m.dir, "restore.upload"))
+		return err
+	})
+	before := m.checkpoints()
+	if err := m.restore(archive); err == nil || !strings.Contains(err.Error(), "another archive is being restored") {
+		t.Errorf("the second archive: %v", err)
+	}
+	m.want(before)
+	_, err = send.Write(archive[len(archive)/2:])
+	noError(t, errors.Join(err, send.Close()))
+	noError(t, <-first)
+	m.want(0)
 }

@@ -12,6 +12,14 @@ func (n *Cluster) PutIntoLog(entry []byte) error {
 	return n.raft.Load().Apply(entry, n.timing.propose).Error()
 }
 
+// Enter has this node take part in a cluster, as when it was taken in and has heard of no leader yet.
+func (n *Cluster) Enter(cluster string, term uint64, members ...string) error {
+	return n.enter(welcome{cluster, term, members})
+}
+
+// FindRemoved asks the other nodes whether this one is a member still.
+func (n *Cluster) FindRemoved(ctx context.Context) { n.findRemoved(ctx) }
+
 // ErrNotMade says that a proposal is in no log and will not be.
 var ErrNotMade = errNotMade
 

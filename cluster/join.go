@@ -37,6 +37,11 @@ func (n *Cluster) join(ctx context.Context, through string) error {
 		}
 		return err
 	}
+	return n.enter(w)
+}
+
+// enter begins to take part in the cluster that has taken this node in.
+func (n *Cluster) enter(w welcome) error {
 	n.promising.Lock() // no promise is made beside it
 	defer n.promising.Unlock()
 	if err := n.logs.SetClusterID(w.Cluster); err != nil {

@@ -217,10 +217,17 @@ func leaderOf(nodes ...*member) (leader *member) {
 
 // call calls a peer port with a certificate, and returns the answer's status and body.
 func (m *member) call(as *pki.Credentials, method, path string, body []byte, header ...string) (int, string, error) {
+	return m.stream(as, method, path, bytes.NewReader(body), header...)
+}
+
+// stream is call with a body that comes by and by.
+func (m *member) stream(
+	as *pki.Credentials, method, path string, body io.Reader, header ...string,
+) (int, string, error) {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: as.Client(region, m.config.Credentials.Identity.ID, "http/1.1"), DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(m.g.t.Context(), method, "https://"+m.peer()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(m.g.t.Context(), method, "https://"+m.peer()+path, body)
 	if err != nil {
 		return 0, "", err
 	}
