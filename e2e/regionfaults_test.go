@@ -224,7 +224,7 @@ func TestReplicationKey(t *testing.T) {
 		t.Error("the key was not rotated")
 	}
 	change("2")
-	operate(t, node, "rootkey", "rotate", newRootKey(t))
+	operate(t, node, "rootkey", "rotate", must(node.NextRootKey(2))(t))
 	node.Kill()
 	noError(t, node.Start())
 	ready(t, node)

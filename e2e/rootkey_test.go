@@ -54,13 +54,6 @@ func operate(t *testing.T, n *testcluster.Node, args ...string) string {
 	return out
 }
 
-func newRootKey(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "root-key")
-	noError(t, os.WriteFile(path, rootkey.Generate(), 0o600))
-	return path
-}
-
 // TestRootKeyRotation rotates the root key under load with a node down: nothing fails, the node learns of it on its
 // return, and a key that a node can't reach is refused.
 func TestRootKeyRotation(t *testing.T) {
@@ -117,7 +110,7 @@ func TestRootKeyRotation(t *testing.T) {
 		}))
 	}
 	more()
-	second := newRootKey(t)
+	second := must(cluster.Nodes[0].NextRootKey(2))(t)
 	if out := operate(t, cluster.Nodes[0], "rootkey", "rotate", "file:"+second); !strings.Contains(out,
 		"without it: "+down.ID) {
 		t.Errorf("the rotation says %q", out)
@@ -153,9 +146,13 @@ func TestRootKeyRotation(t *testing.T) {
 
 	// One node has no such variable: it would be sealed.
 	third := strings.TrimSpace(string(rootkey.Generate()))
-	for _, n := range cluster.Nodes[:2] {
+	const mayUse = "COFFER_ROOT_KEY_NEXT=env:THIRD_KEY"
+	for _, n := range cluster.Nodes {
 		n.Stop()
-		n.Env = []string{"THIRD_KEY=" + third}
+		n.Env = []string{mayUse}
+		if n != down {
+			n.Env = append(n.Env, "THIRD_KEY="+third)
+		}
 		noError(t, n.Start())
 		ready(t, n)
 	}
@@ -175,7 +172,7 @@ func TestRootKeyRotation(t *testing.T) {
 	isSealed(t, down, "sealed")
 	reads(cluster.Nodes[0])
 	down.Stop()
-	down.Env = []string{"THIRD_KEY=" + third}
+	down.Env = append(down.Env, "THIRD_KEY="+third)
 	noError(t, down.Start())
 	ready(t, down)
 	reads(down)
@@ -334,6 +331,7 @@ func TestRootKeyInHSM(t *testing.T) {
 	cluster := newCluster(t, 1)
 	cluster.Binary = binary
 	n := cluster.Nodes[0]
+	n.Env = []string{"COFFER_ROOT_KEY_NEXT=" + spec}
 	noError(t, cluster.Start(ctx(t, time.Minute)))
 	create(t, n.Client(), "s", "v")
 	operate(t, n, "rootkey", "rotate", spec)

@@ -71,6 +71,7 @@ type Config struct {
 	RegionPeerAdvertise   string   `mapstructure:"region-peer-advertise"`   // host:port that others reach the peer port by
 
 	RootKey         string `mapstructure:"root-key"`         // the region's root key (rootkey.Schemes)
+	RootKeyNext     string `mapstructure:"root-key-next"`    // another one that it may be rotated to; empty for none
 	RootCredentials string `mapstructure:"root-credentials"` // file with the account's root credentials, mode 0600
 }
 

@@ -61,8 +61,16 @@ func (r *roots) open(ctx context.Context, spec string) (rootkey.Provider, error)
 		}
 		return nil, fmt.Errorf("this node has not been given enough shares of the root key %s: %w", id, rootkey.ErrShares)
 	}
+	if own := r.n.config; !rootkey.Follows(own.RootKey, spec) && (own.RootKeyNext == "" || spec != own.RootKeyNext) {
+		return nil, errNotConfigured
+	}
 	return rootkey.Open(ctx, spec)
 }
+
+// errNotConfigured keeps whoever can make an entry of the log, or leads, from having nodes encrypt under a key of
+// theirs, and from loading a module of their choice into this process.
+var errNotConfigured = errors.New("this root key is neither that of its configuration (root-key) with another number" +
+	" behind its name, nor the one that it may be rotated to (root-key-next): set that on every node first")
 
 // sealed says why this node can't unwrap the region's keys; nil if it can, or if there is no region yet and a key to
 // form it.
@@ -230,6 +238,9 @@ func (r *roots) offered(ctx context.Context, spec string) (string, error) {
 	root, err := r.open(ctx, spec)
 	if err != nil {
 		r.n.log.Warn("a root key that the leader offers can't be opened", "error", err)
+		if errors.Is(err, errNotConfigured) {
+			return "", err // nothing was looked at
+		}
 		return "", errOffered
 	}
 	r.n.keyring.AddRoot(root)

@@ -84,7 +84,8 @@ func rootkeyCommand() *cobra.Command {
 
 ROOT-KEY is ` + rootkey.Schemes + `;
 shamir:ID names one whose shares the nodes were given by coffer unseal. Each node
-must reach it at the same name. A node that is down learns of the rotation when it
+must reach it at the same name, which is that of --root-key with another number behind
+it (root-key-2), or its --root-key-next. A node that is down learns of the rotation when it
 is back. Set the new root key in every node's configuration afterwards, and keep the
 old one as long as you keep snapshots made before.`,
 		Args: cobra.ExactArgs(1),

@@ -97,6 +97,7 @@ func serverFlags(f *pflag.FlagSet) {
 	f.StringSlice("region-join", nil, "gossip addresses of nodes of other regions")
 	f.String("region-peer-advertise", "", "host:port that other regions reach it by (default: --peer-advertise)")
 	f.String("root-key", "", "the region's root key: "+rootkey.Schemes)
+	f.String("root-key-next", "", "another one that the region may be rotated to, besides --root-key with another number")
 	f.String("root-credentials", "", "file with the account's root credentials (mode 0600)")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")

@@ -471,6 +471,12 @@ func (c *Cluster) UseGossipKeyOf(other *Cluster) error {
 // UseRootKey makes the node's next starts use a root key, named as in the configuration.
 func (n *Node) UseRootKey(spec string) { n.rootKey = spec }
 
+// NextRootKey makes a root key that the node may be rotated to: a file like that of its cluster, with a number.
+func (n *Node) NextRootKey(number int) (path string, err error) {
+	path = fmt.Sprintf("%s-%d", n.cluster.path("root-key"), number)
+	return path, os.WriteFile(path, rootkey.Generate(), 0o600)
+}
+
 // UseRootKeyOf makes the node's next starts use the root key of a cluster.
 func (n *Node) UseRootKeyOf(c *Cluster) { n.rootKey = c.path("root-key") }
 
