@@ -140,7 +140,11 @@ func (s survey) health() Health {
 			h.Problems = append(h.Problems, fmt.Sprintf("node %s: %s", m.ID, why))
 		}
 		if p := s.said[m.ID]; !m.Voter && !p.NonVoter && s.follows(m.ID) {
-			h.Problems = append(h.Problems, fmt.Sprintf("node %s has no vote yet", m.ID))
+			why := ""
+			if len(s.members.Voters()) == 1 {
+				why = ": two voters would take no writes while either is away, so it waits for a third node"
+			}
+			h.Problems = append(h.Problems, fmt.Sprintf("node %s has no vote yet%s", m.ID, why))
 		} else if m.Voter && p.NonVoter {
 			h.Problems = append(h.Problems, fmt.Sprintf("node %s votes though it was started with --non-voter: remove it,"+
 				" empty its data directory and start it again", m.ID))

@@ -104,6 +104,7 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
+	n.log.Warn("a node joins the region: its certificate allows it", "node", id, "from", r.RemoteAddr)
 	answer := welcome{Cluster: n.ID(), Term: raftNode.CurrentTerm()}
 	for _, s := range n.servers() {
 		answer.Members = append(answer.Members, string(s.ID))

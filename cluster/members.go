@@ -98,30 +98,50 @@ func (n *Cluster) isMember(id string) bool {
 // promoteLearners makes learners voters when they have caught up, while this node leads. Each says itself, by its
 // certificate, whether it wants a vote: that way no leader has to remember which ones never do.
 func (n *Cluster) promoteLearners(ctx context.Context) {
+	alone := ""
 	every(ctx, formInterval, func() {
 		r := n.raft.Load()
 		if r == nil || r.State() != raft.Leader {
 			return
 		}
 		at := n.config.Store.Configured() // before the members are read
-		for _, s := range n.servers() {
-			if s.Suffrage == raft.Voter {
-				continue
-			}
-			last := r.LastIndex()
-			p, err := n.askProgress(ctx, string(s.ID))
-			if err != nil || p.NonVoter || p.Last+quorum.Near < last || at == 0 {
-				continue
-			}
-			// Only if nothing changed since: or else a learner that was removed meanwhile would be taken in again.
-			if err := within(ctx, membershipTimeout, r.AddVoter(s.ID, s.Address, at, membershipTimeout)); err != nil {
-				n.log.Warn("a learner could not be made a voter", "node", s.ID, "error", err)
-				continue
-			}
-			n.log.Info("a learner has caught up and is a voter now", "node", s.ID)
-			return // the others are looked at again under the new configuration
+		ready := n.readyLearners(ctx, r)
+		if len(ready) == 0 || at == 0 {
+			return
 		}
+		s, voters := ready[0], n.voters()
+		// Two voters take no writes while either is away: a region that was formed of one node goes from one to three, so
+		// that no single node that joins, and goes again, can stop it.
+		if voters == 1 && len(ready) == 1 && n.config.BootstrapExpect < 2 {
+			if id := string(s.ID); alone != id {
+				alone = id
+				n.log.Warn("a learner has caught up and waits for a second one to get its vote with: two voters take no writes"+
+					" while either is away. bootstrap-expect 2 at this node has it vote at once", "node", id)
+			}
+			return
+		}
+		// Only if nothing changed since: or else a learner that was removed meanwhile would be taken in again.
+		if err := within(ctx, membershipTimeout, r.AddVoter(s.ID, s.Address, at, membershipTimeout)); err != nil {
+			n.log.Warn("a learner could not be made a voter", "node", s.ID, "error", err)
+			return
+		}
+		n.log.Info("a learner has caught up and is a voter now", "node", s.ID, "voters", voters+1)
 	})
+}
+
+// readyLearners are the learners that want a vote, and follow closely.
+func (n *Cluster) readyLearners(ctx context.Context, r *raft.Raft) (ready []raft.Server) {
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter {
+			continue
+		}
+		last := r.LastIndex()
+		p, err := n.askProgress(ctx, string(s.ID))
+		if err == nil && !p.NonVoter && p.Last+quorum.Near >= last {
+			ready = append(ready, s)
+		}
+	}
+	return ready
 }
 
 // surveyInterval is how often a leader looks for dead servers.

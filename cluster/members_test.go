@@ -150,3 +150,37 @@ func TestADeadServerIsRemoved(t *testing.T) {
 	nodes[0].awaitVoters("n1", "n2", "n3")
 	noError(t, nodes[0].write("goes on"))
 }
+
+// TestARegionOfOneGrowsToThree has one node join a region of one and go away: it had no vote, and the region takes
+// writes. With a second one both get their votes.
+func TestARegionOfOneGrowsToThree(t *testing.T) {
+	g := newGroup(t)
+	one := g.add("n1", 1)
+	one.awaitReady()
+	two := g.add("n2", 0, one)
+	two.awaitReady()
+	one.await("the reason why it has no vote", func() error {
+		s, err := one.status()
+		problems := fmt.Sprint(s.Health.Problems)
+		if err == nil && (s.Health.Tolerates != 0 || !strings.Contains(problems, "waits for a third node") ||
+			!strings.Contains(one.log.String(), "waits for a second one")) {
+			err = fmt.Errorf("%+v", s.Health)
+		}
+		return err
+	})
+	two.stop()
+	noError(t, one.write("without the one that joined"))
+	two.start()
+	g.add("n3", 0, one, two)
+	one.awaitVoters("n1", "n2", "n3")
+	noError(t, two.write("together"))
+}
+
+// TestTwoThatExpectEachOtherVote though neither may fail then: that is what was asked for.
+func TestTwoThatExpectEachOtherVote(t *testing.T) {
+	g := newGroup(t)
+	one := g.add("n1", 2)
+	g.add("n2", 2, one)
+	one.awaitReady()
+	one.awaitVoters("n1", "n2")
+}
