@@ -118,6 +118,7 @@ type Cluster struct {
 	timing    timing
 	started   time.Time // when [Start] was called
 	judge     *clocks.Judge
+	applies   *applyWatch
 
 	raft        atomic.Pointer[raft.Raft]
 	established atomic.Uint64 // the term in which this node leads and has applied all earlier terms; 0 otherwise
@@ -150,6 +151,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8), started: time.Now(),
 	}
 	n.timing = timingOf(c.ElectionTimeout)
+	n.applies = &applyWatch{applying: c.Store.Applying, log: c.Log}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	defer func() {
@@ -219,6 +221,7 @@ func Start(c Config) (_ *Cluster, err error) {
 		}
 		n.run(ctx, n.promoteLearners)
 		n.run(ctx, n.yieldWhenHalted)
+		n.run(ctx, n.applies.run)
 		n.run(ctx, n.removeDead)
 		n.run(ctx, n.watchClock)
 		n.run(ctx, n.watchMembers)

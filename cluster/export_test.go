@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"log/slog"
 
 	"coffer/cluster/raftlog"
 	"coffer/fsm"
@@ -19,6 +20,13 @@ func (n *Cluster) Enter(cluster string, term uint64, members ...string) error {
 
 // FindRemoved asks the other nodes whether this one is a member still.
 func (n *Cluster) FindRemoved(ctx context.Context) { n.findRemoved(ctx) }
+
+// WatchApplying watches the entry that is being applied until ctx ends. It returns what readiness says of it.
+func WatchApplying(ctx context.Context, log *slog.Logger, applying func() (index, sum uint64)) (ready func() error) {
+	w := &applyWatch{applying: applying, log: log}
+	go w.run(ctx)
+	return w.err
+}
 
 // ErrNotMade says that a proposal is in no log and will not be.
 var ErrNotMade = errNotMade

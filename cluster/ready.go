@@ -34,6 +34,7 @@ const (
 	Damaged   = "damaged"
 	Halted    = "halted"
 	Disk      = "disk"
+	Applying  = "applying"
 )
 
 // Ready says why this node can't serve reads and writes at the moment, with a [NotReady]; nil if it can.
@@ -65,7 +66,7 @@ func (n *Cluster) Ready() error {
 	}
 	switch err := n.config.Store.Err(); {
 	case err == nil:
-		return nil
+		return n.applies.err()
 	case errors.Is(err, damage.Err):
 		return &NotReady{Damaged, err}
 	case errors.Is(err, fsm.ErrHalted):

@@ -69,6 +69,7 @@ func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
 			w.proposals = w.readProposals()
 		}
 		s.proposals = nil // it is ahead of the state until all entries are applied
+		defer s.applying.Store(nil)
 		applied := r.Position().Index
 		for i, l := range logs {
 			if l.Index <= applied {
@@ -79,6 +80,7 @@ func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
 			case raft.LogConfiguration:
 				r.Configure(l.Index, l.Data)
 			case raft.LogCommand:
+				s.applying.Store(l)
 				if answers[i], err = s.applyEntry(w, l); err != nil {
 					return s.cannot(logs, i, err)
 				}

@@ -30,12 +30,29 @@ func (c *Telling) apply(*writeTx) (Outcome, error) {
 	panic(fmt.Errorf("wanted another value than %q", c.Value))
 }
 
+// Waiting is one that waits while it is applied: it says so on Entered, and goes on when Leave is closed.
+type Waiting struct{}
+
+// Of Waiting.
+var Entered, Leave = make(chan bool), make(chan bool)
+
+func (c *Waiting) apply(*writeTx) (Outcome, error) {
+	Entered <- true
+	<-Leave
+	return Outcome{}, nil
+}
+
 // WithMistakes makes commands with mistakes known until the returned function is called.
 func WithMistakes() (without func()) {
 	kinds[900] = func() Command { return &Panicking{} }
 	kinds[901] = func() Command { return &Contradicting{} }
 	kinds[902] = func() Command { return &Telling{} }
-	return func() { delete(kinds, 900); delete(kinds, 901); delete(kinds, 902) }
+	kinds[903] = func() Command { return &Waiting{} }
+	return func() {
+		for kind := Kind(900); kind <= 903; kind++ {
+			delete(kinds, kind)
+		}
+	}
 }
 
 // EncodeMistakes encodes them.
@@ -46,6 +63,8 @@ func EncodeMistakes(c Command) []byte {
 		kind = 901
 	case *Telling:
 		kind = 902
+	case *Waiting:
+		kind = 903
 	}
 	return marshal(Envelope{ID: make([]byte, IDLen), Kind: kind, Body: marshal(c)})
 }

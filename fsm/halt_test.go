@@ -204,3 +204,31 @@ func TestADamagedEntryIsDamage(t *testing.T) {
 		}
 	}
 }
+
+// TestTheEntryThatIsBeingAppliedIsKnown by its index and checksum, while it is and no longer.
+func TestTheEntryThatIsBeingAppliedIsKnown(t *testing.T) {
+	defer fsm.WithMistakes()()
+	s := openWith(t, t.TempDir(), fsm.Options{})
+	apply(t, s, 1, initCommand())
+	waiting := entry(3, fsm.EncodeMistakes(&fsm.Waiting{}))
+	wanted, err := fsm.EntrySum(waiting.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan []any)
+	go func() {
+		done <- s.ApplyBatch([]*raft.Log{entry(2, creates("before")), waiting, entry(4, creates("after"))})
+	}()
+	<-fsm.Entered
+	if index, sum := s.Applying(); index != 3 || sum != wanted {
+		t.Errorf("entry %d with checksum %x, wanted 3 with %x", index, sum, wanted)
+	}
+	if exists(t, s, "after") { // a read does not wait for it, and sees nothing of the batch
+		t.Error("a read sees what is not applied")
+	}
+	close(fsm.Leave)
+	<-done
+	if index, _ := s.Applying(); index != 0 || !exists(t, s, "after") {
+		t.Errorf("entry %d is being applied though all are", index)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"coffer/rows"
 )
 
@@ -20,8 +22,9 @@ type Store struct {
 	saved     func(time.Duration) // may be nil
 	onOutbox  atomic.Pointer[func(keys []string)]
 	halted    atomic.Pointer[haltedError]
-	proposals *proposals            // as of the state, nil until it is needed; Raft applies and restores one at a time
-	ended     atomic.Pointer[error] // why entries are no longer taken: what came after one that was not would be wrong
+	applying  atomic.Pointer[raft.Log] // nil between batches
+	proposals *proposals               // as of the state, nil until it is needed; Raft applies and restores one at a time
+	ended     atomic.Pointer[error]    // why entries are no longer taken: what came after one that was not would be wrong
 }
 
 // File is the name of the store's file in a data directory.

@@ -33,6 +33,8 @@ func (n *Node) registerMetrics(r *prometheus.Registry) {
 	gauge("coffer_raft_term", "Raft term.", func() float64 { return float64(n.cluster.Status().Term) })
 	gauge("coffer_raft_applied_index", "Last log entry in the node's state.",
 		func() float64 { return float64(n.store.Applied()) })
+	gauge("coffer_raft_applying_seconds", "How long the log entry that is being applied has taken, in whole seconds.",
+		func() float64 { return n.cluster.ApplyingFor().Seconds() })
 	gauge("coffer_raft_last_contact_seconds", "Time since the node heard of a leader; 0 on the leader.",
 		func() float64 { return n.cluster.LastContact().Seconds() })
 	gauge("coffer_proposals_waiting", "Commands on this node that wait for their turn in the log.", func() float64 {
