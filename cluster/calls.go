@@ -41,6 +41,7 @@ func (n *Cluster) table() []Call {
 		call("POST /propose", n.handlePropose, Members),
 		call("POST /formats", n.handleFormats, Members),
 		call("POST /progress", n.handleProgress, Members),
+		call("POST /outcome", n.handleOutcome, Members),
 		call("POST /checkpoint", n.handleCheckpoint, Members),
 		call("POST /damaged", n.handleDamaged, TheLeader),
 		call("POST /clock", n.handleClock, Members),

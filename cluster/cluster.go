@@ -220,7 +220,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.run(ctx, n.regions.pool.rekey)
 		}
 		n.run(ctx, n.promoteLearners)
-		n.run(ctx, n.yieldWhenHalted)
+		n.run(ctx, n.watchHalted)
 		n.run(ctx, n.applies.run)
 		n.run(ctx, n.removeDead)
 		n.run(ctx, n.watchClock)
@@ -330,6 +330,10 @@ func (n *Cluster) establish(ctx context.Context) {
 	term := r.CurrentTerm()
 	if err := n.awaitBarrier(ctx, r, term); err != nil {
 		n.log.Info("leadership was lost before it began", "term", term, "error", err)
+		return
+	}
+	if err := n.awaitOpen(ctx, r, term); err != nil {
+		n.log.Info("leadership was lost before a stopped store could be read", "term", term, "error", err)
 		return
 	}
 	// A leader that restored an archive may have been lost in between.

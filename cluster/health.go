@@ -121,7 +121,7 @@ func (s survey) health() Health {
 	switch {
 	case s.said[s.leader].Halted != "":
 		h.Tolerates = min(h.Tolerates, -1)
-		h.Summary = "the leader can't apply an entry of the log: the region takes no writes, and reads go on"
+		h.Summary = "the leader has stopped applying the log: the region takes no writes, and reads go on"
 	case s.term == 0:
 		h.Tolerates = min(h.Tolerates, -1)
 		h.Summary = "no leader: the region takes no writes, and reads are marked as stale"

@@ -201,6 +201,10 @@ func (s *stateStream) Close() error {
 func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport,
 ) (raft.SnapshotSink, error) {
+	// Others count on what this node has skipped. It is not given up for a state that may have applied it.
+	if at, stopped := s.store.Stopped(); stopped && at.Skipped {
+		return nil, fmt.Errorf("no other state is taken now: %w", s.store.Halted())
+	}
 	return &sink{
 		store: s,
 		meta: raft.SnapshotMeta{

@@ -21,35 +21,62 @@ func (s *Store) Apply(l *raft.Log) any { return s.ApplyBatch([]*raft.Log{l})[0] 
 // index they reach (Flush); until then reads find them in memory, and a crash replays them from the log.
 //
 // An entry that can't be applied, though it is what was proposed, ends the applying there and changes nothing: see
-// [Store.Halted]. No later entry is applied either, since its outcome depends on those before.
+// [Store.Halted]. No later entry is applied either, since its outcome depends on those before. One that is skipped is
+// the last, too, until [Store.GoOn].
 func (s *Store) ApplyBatch(logs []*raft.Log) []any {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if len(logs) > 0 {
+		s.given = max(s.given, logs[len(logs)-1].Index)
+	}
 	answers := make([]any, len(logs))
-	if err := s.ended.Load(); err != nil {
-		return all(answers, *err)
-	}
-	err := s.applyBatch(logs, answers)
-	var halt *haltedError
-	if errors.As(err, &halt) { // what comes before it is decided again, without it
-		if before := s.applyBatch(logs[:halt.at], answers); before == nil {
-			s.halt(halt)
-			all(answers[halt.at:], halt)
-			return answers
-		} else {
-			err = before
-		}
-	}
-	if err != nil {
-		s.ended.CompareAndSwap(nil, &err)
-		return all(answers, err)
-	}
+	s.apply(logs, answers)
 	return answers
 }
 
-func all(answers []any, err error) []any {
+// apply applies entries, and stops where it has to.
+func (s *Store) apply(logs []*raft.Log, answers []any) {
+	for len(logs) > 0 {
+		if err := s.ended.Load(); err != nil {
+			all(answers, *err)
+			return
+		}
+		part := len(logs) // through the first that this node was told to skip
+		for i, l := range logs {
+			if _, told := s.skip[l.Index]; told {
+				part = i + 1
+				break
+			}
+		}
+		s.applyThrough(logs[:part], answers[:part])
+		logs, answers = logs[part:], answers[part:]
+	}
+}
+
+// applyThrough applies entries of which none before the last is skipped.
+func (s *Store) applyThrough(logs []*raft.Log, answers []any) {
+	err := s.applyBatch(logs, answers)
+	var halt *haltedError
+	if errors.As(err, &halt) { // what comes before it is decided again, without it
+		if err = s.applyBatch(logs[:halt.at], answers); err == nil {
+			s.halt(halt)
+			all(answers[halt.at:], halt)
+			return
+		}
+	}
+	if _, told := s.skip[logs[len(logs)-1].Index]; err == nil && told {
+		err = s.waitBehindSkipped()
+	}
+	if err != nil {
+		s.ended.CompareAndSwap(nil, &err)
+		all(answers, err)
+	}
+}
+
+func all(answers []any, err error) {
 	for i := range answers {
 		answers[i] = err
 	}
-	return answers
 }
 
 func (s *Store) applyBatch(logs []*raft.Log, answers []any) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,13 @@ func openWith(t testing.TB, dir string, o fsm.Options) *fsm.Store {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s
+}
+
+func noError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func entry(index uint64, commands ...[]byte) *raft.Log {
@@ -119,6 +127,7 @@ func TestAnEntryThatCantBeAppliedStopsApplyingOnly(t *testing.T) {
 			ahead := openWith(t, t.TempDir(), fsm.Options{Skip: map[uint64]uint64{3: sum}})
 			apply(t, ahead, 1, initCommand())
 			ahead.ApplyBatch(logs)
+			noError(t, ahead.GoOn(logOf(logs)))
 			archive.Reset()
 			if err := errors.Join(ahead.Save(&archive), s.Restore(io.NopCloser(&archive))); err != nil {
 				t.Fatal(err)
@@ -174,9 +183,10 @@ func TestASkippedEntryLeavesATrace(t *testing.T) {
 		answer := s.Apply(given)
 		_, failed := answer.(error)
 		skipped := strings.HasPrefix(name, "skipped")
-		if failed != skipped || exists(t, s, "given up") == skipped || s.Applied() != 2 || s.Halted() != nil {
+		if failed != skipped || exists(t, s, "given up") == skipped || s.Applied() != 2 || (s.Halted() != nil) != skipped {
 			t.Errorf("%s: answered %v at %d", name, answer, s.Applied())
 		}
+		noError(t, s.GoOn(nil))
 		apply(t, s, 3, &fsm.DeleteNow{Ref: fsm.Ref{Account: account, Name: "given up", Suffix: "AAAAAA"}})
 		_, digests[name] = s.Digest()
 		if _, err := s.Scrub(t.Context()); err != nil {
@@ -187,6 +197,81 @@ func TestASkippedEntryLeavesATrace(t *testing.T) {
 	if skipped == not || skipped != digests["skipped too"] || not != digests["another entry there"] {
 		t.Errorf("digests %x", digests)
 	}
+}
+
+// logOf is a log that has these entries only.
+type logOf []*raft.Log
+
+func (l logOf) GetLog(index uint64, into *raft.Log) error {
+	for _, entry := range l {
+		if entry.Index == index {
+			*into = *entry
+			return nil
+		}
+	}
+	return raft.ErrLogNotFound
+}
+
+// TestASkippedEntryIsTheLastUntilTheRegionSkipsIt: behind an entry that it was told to skip a store waits, through
+// restarts and without being told again, and goes on with all that it was given meanwhile. From then on it is past it.
+func TestASkippedEntryIsTheLastUntilTheRegionSkipsIt(t *testing.T) {
+	logs := logOf{entry(2, creates("before")), entry(3, creates("given up")), entry(4, creates("after")),
+		entry(5, creates("given up too")), {Index: 6, Type: raft.LogNoop}, entry(7, creates("later"))}
+	skip := map[uint64]uint64{}
+	for _, at := range []int{1, 3} {
+		sum, err := fsm.EntrySum(logs[at].Data)
+		noError(t, err)
+		skip[logs[at].Index] = sum
+	}
+	dir := t.TempDir()
+	s := openWith(t, dir, fsm.Options{Skip: skip})
+	apply(t, s, 1, initCommand())
+	waitsBehind := func(index uint64, names ...string) {
+		t.Helper()
+		at, stopped := s.Stopped()
+		if want := (fsm.Stop{Index: index, Sum: skip[index], Skipped: true}); !stopped || at != want || s.Applied() != index {
+			t.Fatalf("stopped %v at %+v, applied %d, wanted %+v", stopped, at, s.Applied(), want)
+		}
+		if err := s.Halted(); !errors.Is(err, fsm.ErrHalted) ||
+			!strings.Contains(err.Error(), fmt.Sprintf("--skip-entry %d:%016x", index, skip[index])) {
+			t.Errorf("halted: %v", err)
+		}
+		for _, name := range []string{"before", "given up", "after", "given up too", "later"} {
+			if exists(t, s, name) != slices.Contains(names, name) {
+				t.Errorf("at entry %d: %q exists: %v", index, name, !slices.Contains(names, name))
+			}
+		}
+	}
+	s.ApplyBatch(logs[:4])
+	waitsBehind(3, "before")
+	noError(t, s.Close())
+	s = openWith(t, dir, fsm.Options{}) // it is not told any more
+	waitsBehind(3, "before")
+	for _, answer := range s.ApplyBatch(logs[2:4]) {
+		if err, ok := answer.(error); !ok || !errors.Is(err, fsm.ErrHalted) {
+			t.Errorf("answered %v", answer)
+		}
+	}
+	noError(t, s.Close())
+	s = openWith(t, dir, fsm.Options{Skip: skip})
+	s.ApplyBatch(logs) // Raft gives again what is not in the file
+	if err := s.GoOn(logs[:3]); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("with a log that ends too early: %v", err)
+	}
+	waitsBehind(3, "before")
+	noError(t, s.GoOn(logs))
+	waitsBehind(5, "before", "after")
+	noError(t, s.GoOn(logs))
+	if s.Halted() != nil || s.Applied() != 7 || !exists(t, s, "later") {
+		t.Errorf("%v at %d", s.Halted(), s.Applied())
+	}
+	apply(t, s, 8, &fsm.Checkpoint{})
+	noError(t, s.Close())
+	s = openWith(t, dir, fsm.Options{})
+	if s.Halted() != nil {
+		t.Errorf("a state that had gone on waits again: %v", s.Halted())
+	}
+	apply(t, s, 9, &fsm.Checkpoint{})
 }
 
 // TestADamagedEntryIsDamage: what does not match its checksum is not what was proposed.

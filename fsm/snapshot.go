@@ -137,6 +137,8 @@ func (snapshot) Release() {}
 // Restore replaces the whole state by a snapshot ([rows.Store.Restore]). One of [Snapshots], also inside Raft's
 // wrapper, is taken for the state after the entry that Raft takes it for, with Raft's configuration.
 func (s *Store) Restore(in io.ReadCloser) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	defer in.Close()
 	var as func(*rows.Position)
 	inner := in
@@ -160,5 +162,5 @@ func (s *Store) Restore(in io.ReadCloser) error {
 	s.proposals = nil
 	s.halted.Store(nil)
 	s.ended.Store(nil)
-	return nil
+	return s.waitBehindSkipped()
 }

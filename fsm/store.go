@@ -2,9 +2,11 @@ package fsm
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,15 +18,18 @@ import (
 // Store is the state of one node: the machine that Raft's entries are applied to. Its methods may be called from any
 // goroutine.
 type Store struct {
-	rows      *rows.Store
-	log       *slog.Logger
-	skip      map[uint64]uint64
-	saved     func(time.Duration) // may be nil
-	onOutbox  atomic.Pointer[func(keys []string)]
-	halted    atomic.Pointer[haltedError]
-	applying  atomic.Pointer[raft.Log] // nil between batches
-	proposals *proposals               // as of the state, nil until it is needed; Raft applies and restores one at a time
-	ended     atomic.Pointer[error]    // why entries are no longer taken: what came after one that was not would be wrong
+	rows     *rows.Store
+	log      *slog.Logger
+	skip     map[uint64]uint64
+	saved    func(time.Duration) // may be nil
+	onOutbox atomic.Pointer[func(keys []string)]
+	halted   atomic.Pointer[haltedError]
+	applying atomic.Pointer[raft.Log] // nil between batches
+	ended    atomic.Pointer[error]    // why entries are no longer taken: what came after one that was not would be wrong
+
+	changing  sync.Mutex // held while entries are applied or the state is replaced; guards below
+	proposals *proposals // as of the state, nil until it is needed
+	given     uint64     // index of the last entry that Raft gave
 }
 
 // File is the name of the store's file in a data directory.
@@ -39,7 +44,7 @@ type Options struct {
 	// process has to end, its data unmarked, and starts again from what is on disk.
 	OnFatal func(error)
 	// Skip are entries of the log that are not applied, by index: each with its checksum ([EntrySum]), so that no other
-	// entry is skipped. All nodes of a region have to skip the same.
+	// entry is skipped. Behind such an entry the store waits until it hears that the region skips it ([Store.GoOn]).
 	Skip map[uint64]uint64
 	// Flushed is called after each write to the file, and Saved after each snapshot for Raft, with how long it took.
 	// They may be nil.
@@ -60,7 +65,13 @@ func Open(dir string, o Options) (_ *Store, err error) {
 			}
 		},
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.waitBehindSkipped(); err != nil {
+		return nil, errors.Join(err, s.rows.Close())
+	}
+	return s, nil
 }
 
 // OnOutbox has notice called from now on with the keys of entries of the outbox that were made or changed, as soon as
