@@ -165,14 +165,14 @@ func Start(c Config) (_ *Cluster, err error) {
 	if n.kept, err = readindex.OpenKept(c.Dir); err != nil {
 		return nil, err
 	}
+	if n.snapshots, err = openSnapshots(c.Dir, c.Store, machine{c.Store, n}.Restore, c.Log); err != nil {
+		return nil, err
+	}
 	_, doubt, err := readRestoreMark(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	n.restoring.doubt.Store(doubt)
-	if n.snapshots, err = openSnapshots(c.Dir, c.Store, machine{c.Store, n}.Restore, c.Log); err != nil {
-		return nil, err
-	}
 	n.logs, err = raftlog.Open(c.Dir, raftlog.Options{
 		Log: c.Log, Used: c.Store.Durable().Through > 0,
 		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung, Written: c.Observe.LogWritten,
@@ -316,7 +316,7 @@ func (n *Cluster) watchLeadership(ctx context.Context) {
 			n.established.Store(0)
 			if leads {
 				n.establish(ctx)
-			} else if m, there, err := readRestoreMark(n.config.Dir); err == nil && there && m.abandons() {
+			} else if abandoned, err := Abandoned(n.config.Dir, n.config.Store); err == nil && abandoned {
 				n.abandon(raft.ErrLeadershipLost)
 			}
 		case <-ctx.Done():

@@ -123,7 +123,7 @@ func (m *member) open() (*fsm.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if abandoned, err := cluster.Abandoned(m.dir); err != nil || !abandoned {
+	if abandoned, err := cluster.Abandoned(m.dir, store); err != nil || !abandoned {
 		return store, err
 	}
 	if err := store.Close(); err != nil {

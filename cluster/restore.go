@@ -58,6 +58,10 @@ func (n *Cluster) replaceState(ctx context.Context, meta *raft.SnapshotMeta, arc
 			n.restoring.under.Unlock()
 		}
 	}()
+	s := n.survey(ctx)
+	if err := s.members.CheckRestore(n.id, s.follows); err != nil {
+		return err
+	}
 	term := n.established.Swap(0)
 	if term == 0 {
 		return errNotLeader
@@ -106,6 +110,10 @@ func (n *Cluster) beginRestore(ctx context.Context, meta *raft.SnapshotMeta, arc
 	if err := r.Restore(meta, archive, restoreTimeout); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	// A majority has the state, so it is never discarded: it is in doubt until Raft says so, as if it had been sent.
+	if err := writeRestoreMark(n.config.Dir, restoreMark{}); err != nil {
+		return fmt.Errorf("mark that a majority has the restored state: %w", err)
+	}
 	if err := n.restoring.reach("restored"); err != nil {
 		return err
 	}
@@ -148,10 +156,10 @@ func (n *Cluster) settle() error {
 }
 
 // abandon ends this node, which leads no more or can't bring a restored state to a majority. When it starts again it
-// discards its data, or, where nobody else can have gone on without it, carries the restore through.
+// discards its data, or, where nobody else can have gone on without it or a majority has the state, keeps it.
 func (n *Cluster) abandon(why error) {
 	n.config.OnFatal(fmt.Errorf("a restore was not completed; whether it takes effect is not known. Start this node"+
-		" again: it then takes the region's state from the others: %w", why))
+		" again: it then has the state that the region has: %w", why))
 }
 
 // machine is the state machine as Raft sees it.
@@ -165,24 +173,30 @@ type machine struct {
 func (m machine) Restore(from io.ReadCloser) error {
 	m.n.restoring.taken.Add(1)
 	defer m.n.restoring.taken.Add(-1)
-	if err := markSent(m.n.config.Dir); err != nil {
+	if err := markReplaced(m.n.config.Dir, from); err != nil {
 		return err
 	}
 	m.n.restoring.doubt.Store(true)
+	if err := m.n.restoring.reach("received"); err != nil {
+		return err
+	}
 	if err := m.Store.Restore(from); err != nil {
 		return err
 	}
 	return m.n.restoring.reach("replaced")
 }
 
-// markSent marks that the state is about to be replaced by one that was sent, unless there is a mark already.
-func markSent(dir string) error {
-	_, there, err := readRestoreMark(dir)
-	if err == nil && !there {
-		err = writeRestoreMark(dir, restoreMark{})
+// markReplaced marks that the state is about to be replaced by one that was sent, or that this node restores.
+func markReplaced(dir string, by io.ReadCloser) error {
+	m, there, err := readRestoreMark(dir)
+	if err == nil && (!there || m.Voters > 0) {
+		if m.Voters > 0 {
+			m.Index = fsm.TakenFor(by)
+		}
+		err = writeRestoreMark(dir, m)
 	}
 	if err != nil {
-		return fmt.Errorf("mark a state that was sent: %w", err)
+		return fmt.Errorf("mark that the state is replaced: %w", err)
 	}
 	return nil
 }
@@ -207,7 +221,7 @@ func (n *Cluster) watchDoubt(ctx context.Context) {
 			waited = 0
 		case waited >= doubtTimeout:
 			why := errors.New("the leader's log has something else in place of the state that this node was sent")
-			if err := writeRestoreMark(n.config.Dir, restoreMark{Conflict: true}); err != nil {
+			if err := writeRestoreMark(n.config.Dir, restoreMark{Discard: true}); err != nil {
 				why = errors.Join(why, err)
 			}
 			n.abandon(why)

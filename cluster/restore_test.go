@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +99,120 @@ func (m *member) cutAt(point string, before func()) {
 	})
 }
 
+// discarded reports whether the node has moved its data aside.
+func (m *member) discarded() bool {
+	_, err := os.Stat(filepath.Join(m.dir, "abandoned-restore"))
+	return err == nil
+}
+
+// image copies what a node has on disk. What vanishes meanwhile was of no use any more.
+func (m *member) image() (to string) {
+	m.await("to keep its files", func() error {
+		to = m.g.t.TempDir()
+		return errors.Join(m.config.Store.Flush(), os.CopyFS(to, os.DirFS(m.dir)))
+	})
+	return to
+}
+
+// restoredUntil restores an archive at the leader and takes all nodes back to what they had on disk when the restore
+// had come to a point, as if all had ended there. They are stopped.
+func restoredUntil(nodes []*member, leader *member, point string, archive []byte) {
+	t := leader.g.t
+	t.Helper()
+	images := map[*member]string{}
+	leader.AtRestore(func(p string) error {
+		for _, m := range nodes {
+			if p != point {
+				break
+			}
+			if p == "restored" || p == "committed" { // or it would be taken while it changes
+				m.await("to have it too", func() error {
+					if m.Status().Last < leader.Status().Last {
+						return errors.New("it has not")
+					}
+					return nil
+				})
+			}
+			images[m] = m.image()
+		}
+		return nil
+	})
+	noError(t, leader.restore(archive))
+	for _, m := range nodes {
+		m.stop()
+		if images[m] == "" {
+			t.Fatalf("%s is nowhere on the way", point)
+		}
+		noError(t, errors.Join(os.RemoveAll(m.dir), os.Rename(images[m], m.dir)))
+		for _, other := range nodes {
+			m.config.Join = append(m.config.Join, other.config.GossipAddr)
+		}
+	}
+}
+
+// TestALeaderAndAVoterAreLostDuringARestore ends the leader at each point, and has one of the two others down when it
+// starts again. The region goes on without the third, with the one state or the other, unless the leader's own state
+// had been replaced and nobody else had the new one: then it needs both others.
+func TestALeaderAndAVoterAreLostDuringARestore(t *testing.T) {
+	for point, want := range map[string]int{"marked": 5, "received": 5, "replaced": 5, "restored": 1, "committed": 1} {
+		t.Run(point, func(t *testing.T) {
+			nodes := newGroup(t).three()
+			old := leaderOf(nodes...)
+			archive := old.archived()
+			restoredUntil(nodes, old, point, archive)
+			rest := others(nodes, old)
+			old.start()
+			rest[0].start()
+			if old.discarded() != (point == "replaced") {
+				t.Errorf("the leader's data was discarded: %v", old.discarded())
+			}
+			if point == "replaced" {
+				rest[1].start()
+			}
+			next := leaderOf(nodes...)
+			next.await("to take writes", func() error { return next.write("after the loss") })
+			old.want(want)
+			rest[0].want(want)
+			if point != "replaced" {
+				rest[1].start()
+			}
+			rest[1].wantStateOf(next)
+			for _, m := range nodes {
+				m.await("no mark", func() error {
+					if m.marked() {
+						return errors.New("it is there")
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+// TestARestoreNeedsAMajorityBesideItsLeader has a follower down: were the leader lost as well when its state is
+// replaced, the region would be without a majority. So nothing is begun, until that follower is removed.
+func TestARestoreNeedsAMajorityBesideItsLeader(t *testing.T) {
+	nodes := newGroup(t).three()
+	leader := leaderOf(nodes...)
+	archive := leader.archived()
+	rest := others(nodes, leader)
+	dead, alive := rest[0], rest[1]
+	dead.stop()
+	if err := leader.restore(archive); err == nil || !strings.Contains(err.Error(), dead.id()+" do not answer") {
+		t.Errorf("restored with %s down: %v", dead.id(), err)
+	}
+	if leader.marked() || !leader.IsLeader() {
+		t.Errorf("marked %v, leads %v", leader.marked(), leader.IsLeader())
+	}
+	leader.await("to write", func() error { return leader.write("goes on") })
+	if code, body := leader.remove(dead.id(), ""); code != http.StatusOK {
+		t.Fatal(code, body)
+	}
+	noError(t, leader.restore(archive))
+	leader.want(0)
+	alive.want(0)
+}
+
 func fatal(c *cluster.Config) chan error {
 	ended := make(chan error, 10)
 	c.OnFatal = func(err error) { ended <- err }
@@ -133,8 +249,8 @@ func TestARestoreIsWholeOrNothing(t *testing.T) {
 }
 
 // TestALeaderThatIsLostDuringARestoreTakesTheOthersState ends the leader at each point. Before the restored state has
-// reached a majority the others go on with theirs, and write other entries under the same indexes. The old leader comes
-// back, twice, and has what they have.
+// begun to take the old one's place the others go on with theirs. The old leader comes back, twice, keeps what it has,
+// and has what they have.
 func TestALeaderThatIsLostDuringARestoreTakesTheOthersState(t *testing.T) {
 	for point, want := range map[string]int{"marked": 5, "restored": 1, "committed": 1} {
 		t.Run(point, func(t *testing.T) {
@@ -160,11 +276,8 @@ func TestALeaderThatIsLostDuringARestoreTakesTheOthersState(t *testing.T) {
 			old.stop() // at once: it may not be part of the region again yet
 			old.start()
 			old.wantStateOf(next)
-			if old.marked() {
-				t.Error("the mark is still there")
-			}
-			if _, err := os.Stat(filepath.Join(old.dir, "abandoned-restore")); err != nil {
-				t.Error(err)
+			if old.marked() || old.discarded() {
+				t.Errorf("marked: %v, discarded: %v", old.marked(), old.discarded())
 			}
 		})
 	}
@@ -238,18 +351,30 @@ func TestALoneNodeCarriesARestoreThrough(t *testing.T) {
 	}
 }
 
-// TestDiscardingGoesOn where it was interrupted.
+// TestDiscardingGoesOn where it was interrupted, with a state that is gone already.
 func TestDiscardingGoesOn(t *testing.T) {
 	dir := t.TempDir()
+	noError(t, os.WriteFile(filepath.Join(dir, "restoring"), []byte(`{"voters":3,"index":7}`), 0o600))
+	abandoned := func() bool {
+		state, err := fsm.Open(t.TempDir(), fsm.Options{Log: slog.New(slog.DiscardHandler)})
+		noError(t, err)
+		defer state.Close()
+		is, err := cluster.Abandoned(dir, state)
+		noError(t, err)
+		return is
+	}
+	inTheWay := filepath.Join(dir, "abandoned-restore")
+	noError(t, os.WriteFile(inTheWay, nil, 0o600))
+	if _, err := cluster.DiscardAbandoned(dir); err == nil || !abandoned() {
+		t.Fatalf("interrupted by %v, it is to go on: %v", err, abandoned())
+	}
+	noError(t, os.Remove(inTheWay))
 	for _, name := range []string{
-		"restoring", "raft.db", "state.db", "abandoned-restore/raft.db", "abandoned-restore/older", "snapshots/1/meta",
+		"raft.db", "state.db", "abandoned-restore/raft.db", "abandoned-restore/older", "snapshots/1/meta",
 	} {
 		path := filepath.Join(dir, name)
 		noError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-		noError(t, os.WriteFile(path, []byte(`{"voters":3}`), 0o600))
-	}
-	if abandoned, err := cluster.Abandoned(dir); !abandoned || err != nil {
-		t.Fatal(abandoned, err)
+		noError(t, os.WriteFile(path, []byte(name), 0o600))
 	}
 	to, err := cluster.DiscardAbandoned(dir)
 	noError(t, err)
@@ -263,7 +388,7 @@ func TestDiscardingGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if abandoned, err := cluster.Abandoned(dir); abandoned || err != nil {
-		t.Error(abandoned, err)
+	if abandoned() {
+		t.Error("it is done, and goes on")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"coffer/durable"
+	"coffer/fsm"
 )
 
 // A node that takes a state which may not be committed, and may never be, says so in a file before: the leader of a
@@ -20,18 +21,33 @@ const (
 	abandonedDir = "abandoned-restore"
 )
 
-// restoreMark is what stands in the file.
+// restoreMark is what stands in the file. Compared with how far the state has come (through), it tells what the end of
+// the process left undone.
 type restoreMark struct {
-	// Voters is how many voters there were when this node, as the leader, began the restore; 0 if it was sent the state.
+	// Voters is how many voters there were when this node, as the leader, began the restore; 0 if it was sent the state,
+	// or when a majority has it.
 	Voters int `json:"voters,omitempty"`
-	// Conflict says that the leader's log has other entries in place of the state.
-	Conflict bool `json:"conflict,omitempty"`
+	// Index is that of the state that is about to take the place of the leader's own; 0 before it is known.
+	Index uint64 `json:"index,omitempty"`
+	// Discard says that what is in the data directory is to be discarded: the leader's log has other entries in place of
+	// the state, or the discarding has begun.
+	Discard bool `json:"discard,omitempty"`
 }
 
-// abandons reports whether a node that starts with the mark discards its data. One that led a restore does: another
-// leader may have filled the index of the restored state with something else. Where no majority was there without it,
-// nobody can have, and its copy may be the only one: it carries the restore through.
-func (m restoreMark) abandons() bool { return m.Conflict || m.Voters > 2 }
+// abandons reports whether a node that starts with the mark discards its data. One that led a restore does, if its
+// state was replaced: another leader may have filled the index of the restored state with something else. Where no
+// majority was there without it, nobody can have, and its copy may be the only one: it carries the restore through.
+func (m restoreMark) abandons(through uint64) bool {
+	return m.Discard || m.Voters > 2 && m.replaced(through)
+}
+
+// untouched reports whether a restore that this node led ended before its state was replaced: the others have not heard
+// of it either.
+func (m restoreMark) untouched(through uint64) bool {
+	return !m.Discard && m.Voters > 0 && !m.replaced(through)
+}
+
+func (m restoreMark) replaced(through uint64) bool { return m.Index > 0 && through >= m.Index }
 
 func writeRestoreMark(dir string, m restoreMark) error {
 	b, err := json.Marshal(m)
@@ -78,17 +94,20 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Abandoned reports whether what is in a data directory is of a restore that was abandoned: the node has to start as
-// one without data then ([DiscardAbandoned]).
-func Abandoned(dir string) (bool, error) {
+// Abandoned reports whether what is in a data directory, with its state, is of a restore that was abandoned: the node
+// has to start as one without data then ([DiscardAbandoned]).
+func Abandoned(dir string, state *fsm.Store) (bool, error) {
 	m, there, err := readRestoreMark(dir)
-	return there && m.abandons(), err
+	return there && m.abandons(state.Durable().Through), err
 }
 
 // DiscardAbandoned moves everything in a data directory aside, and returns where to. Nothing in it may be open, here
 // or in another process. Interrupted, it goes on when it is called again: the mark goes last.
 func DiscardAbandoned(dir string) (to string, err error) {
 	to = filepath.Join(dir, abandonedDir)
+	if err := writeRestoreMark(dir, restoreMark{Discard: true}); err != nil { // the state goes, and tells nothing then
+		return "", err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", err

@@ -59,6 +59,9 @@ func openSnapshots(
 			return nil, err
 		}
 	}
+	if err := s.dropUntouched(dir); err != nil {
+		return s, err
+	}
 	newest, err := s.file()
 	if err != nil || newest == nil {
 		return s, err
@@ -74,6 +77,26 @@ func openSnapshots(
 		return s, fmt.Errorf("restore the snapshot that was received: %w", err)
 	}
 	return s, nil
+}
+
+// dropUntouched ends a restore that this node led and that had changed nothing yet: the archive goes, then the mark.
+func (s *snapshots) dropUntouched(dir string) error {
+	through := s.store.Durable().Through
+	m, there, err := readRestoreMark(dir)
+	if err != nil || !there || !m.untouched(through) {
+		return err
+	}
+	newest, err := s.file()
+	if err != nil {
+		return err
+	}
+	if newest != nil && newest.Index > through {
+		if err := s.forget(); err != nil {
+			return err
+		}
+	}
+	s.log.Warn("this node ended when a restore had begun and nothing was changed yet: it has to be made again")
+	return removeRestoreMark(dir)
 }
 
 // file describes the newest received snapshot that is kept, nil if there is none.

@@ -61,7 +61,7 @@ func OpenSurvivor(c SurvivorConfig) (_ *Survivor, err error) {
 	}()
 	// A state that was sent before the node stopped is taken as by a start: it may be of a restore that nobody committed.
 	restore := func(from io.ReadCloser) error {
-		if err := markSent(c.Dir); err != nil {
+		if err := markReplaced(c.Dir, from); err != nil {
 			return err
 		}
 		return c.Store.Restore(from)

@@ -174,6 +174,12 @@ func TestLostMajority(t *testing.T) {
 	noError(t, c.Nodes[1].Start())
 	noError(t, left.AwaitReady(ctx(t, time.Minute)))
 	put(t, left.Client(), secretsmanager.PutSecretValueInput{SecretId: aws.String("alone"), SecretString: aws.String("x")})
+	if out, err := left.Operate(t.Context(), "snapshot", "restore", archive); err == nil ||
+		!strings.Contains(out, "bring them back") {
+		t.Errorf("restored where the leader's loss would cost the majority: %v %s", err, out)
+	}
+	noError(t, c.Nodes[2].Start())
+	noError(t, c.AwaitReady(ctx(t, time.Minute)))
 	if out, err := left.Operate(t.Context(), "snapshot", "restore", archive); err != nil {
 		t.Errorf("what was saved can't be restored: %v %s", err, out)
 	}

@@ -93,6 +93,25 @@ type Sink interface {
 // an index of this one.
 type Known interface{ Meta() *raft.SnapshotMeta }
 
+// takenFor is what Raft takes a stream for, also inside Raft's wrapper; nil if that is not known.
+func takenFor(in io.ReadCloser) *raft.SnapshotMeta {
+	if wrapped, ok := in.(raft.ReadCloserWrapper); ok {
+		in = wrapped.WrappedReadCloser()
+	}
+	if known, ok := in.(Known); ok {
+		return known.Meta()
+	}
+	return nil
+}
+
+// TakenFor is the index that Raft takes a stream for, 0 if that is not known.
+func TakenFor(in io.ReadCloser) uint64 {
+	if m := takenFor(in); m != nil {
+		return m.Index
+	}
+	return 0
+}
+
 // snapshot is a raft.FSMSnapshot.
 type snapshot struct{ store *Store }
 
@@ -134,19 +153,14 @@ func (n snapshot) Persist(sink raft.SnapshotSink) error {
 // Release ends the snapshot.
 func (snapshot) Release() {}
 
-// Restore replaces the whole state by a snapshot ([rows.Store.Restore]). One of [Snapshots], also inside Raft's
+// Restore replaces the whole state by a snapshot ([rows.Store.Restore]). A stream that is [Known], also inside Raft's
 // wrapper, is taken for the state after the entry that Raft takes it for, with Raft's configuration.
 func (s *Store) Restore(in io.ReadCloser) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	defer in.Close()
 	var as func(*rows.Position)
-	inner := in
-	if wrapped, ok := in.(raft.ReadCloserWrapper); ok {
-		inner = wrapped.WrappedReadCloser()
-	}
-	if known, ok := inner.(Known); ok {
-		m := known.Meta()
+	if m := takenFor(in); m != nil {
 		as = func(p *rows.Position) {
 			p.Through, p.ThroughTerm = m.Index, m.Term
 			p.ConfigurationIndex, p.Configuration = m.ConfigurationIndex, raft.EncodeConfiguration(m.Configuration)

@@ -193,7 +193,7 @@ func (n *Node) openStore(timings *timings) (*fsm.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if abandoned, err := cluster.Abandoned(dir); err != nil {
+	if abandoned, err := cluster.Abandoned(dir, store); err != nil {
 		return nil, errors.Join(err, store.Close())
 	} else if !abandoned {
 		return store, nil
