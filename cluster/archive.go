@@ -67,6 +67,11 @@ func (n *Cluster) restore(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	release, err := n.holdMembership(r.Context()) // or a node that does not read it could join meanwhile
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := n.readsArchive(r.Context(), sum.Cluster.Format); err != nil {
 		return err
 	}

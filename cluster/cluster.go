@@ -126,7 +126,7 @@ type Cluster struct {
 	caughtUp    atomic.Bool // with the leader, once since the start
 	restoring   restoring
 
-	membership sync.Mutex // held while this leader takes a node in, and while it asks all members for something
+	membership chan struct{} // holds one while this leader takes a node in, and while it asks all members for something
 
 	circle *circle
 	book   *book
@@ -149,6 +149,7 @@ func Start(c Config) (_ *Cluster, err error) {
 	c.MaxClockOffset = cmp.Or(c.MaxClockOffset, clocks.DefaultBound)
 	n := &Cluster{
 		config: c, id: c.Credentials.Identity.ID, log: c.Log, leadership: make(chan bool, 8), started: time.Now(),
+		membership: make(chan struct{}, 1),
 	}
 	n.timing = timingOf(c.ElectionTimeout)
 	n.applies = &applyWatch{applying: c.Store.Applying, log: c.Log}

@@ -59,12 +59,15 @@ func (n *Cluster) handleRaiseFormat(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// raiseFormat raises the format of the state. While it asks the members, and until the command is applied, none is
-// taken in; and the command holds in this leader's own term only, so that it can't follow a node which a later leader
-// took in.
+// raiseFormat raises the format of the state. While it asks the members, and until the command is applied or lost, no
+// other is taken in, even if nobody waits for it any more; and the command holds in this leader's own term only, so
+// that it can't follow a node which a later leader took in.
 func (n *Cluster) raiseFormat(ctx context.Context, to uint64) error {
-	n.membership.Lock()
-	defer n.membership.Unlock()
+	release, err := n.holdMembership(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	term := n.LeaderTerm()
 	if term == 0 {
 		return errNotLeader
@@ -81,9 +84,17 @@ func (n *Cluster) raiseFormat(ctx context.Context, to uint64) error {
 	if err := n.everyMemberReads(ctx, to); err != nil {
 		return err
 	}
-	out, err := n.Propose(ctx, n.encode(&fsm.RaiseFormat{To: to, Term: term}))
-	if err := errors.Join(err, out.Err()); err != nil {
-		return fmt.Errorf("the leader changed meanwhile, ask again: %w", err)
+	if err := n.config.Store.Halted(); err != nil {
+		return err
+	}
+	// Past the proposer, where it could wait for longer than the members are held.
+	raise := n.encode(&fsm.RaiseFormat{To: to, Term: term})
+	out, err := n.proposeEntry(ctx, n.raft.Load(), [][]byte{raise}, false)
+	if err == nil {
+		err = errors.Join(out[0].err, out[0].outcome.Err())
+	}
+	if err != nil {
+		return fmt.Errorf("it is not known whether the format was raised, ask again: %w", err)
 	}
 	n.log.Info("the format of the state was raised", "from", format, "to", to)
 	return nil

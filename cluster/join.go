@@ -59,8 +59,12 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "wanted a join request", http.StatusBadRequest)
 		return
 	}
-	n.membership.Lock()
-	defer n.membership.Unlock()
+	release, err := n.holdMembership(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	defer release()
 	format, err := n.format()
 	if err == nil {
 		err = req.Formats.Check(format)
@@ -68,9 +72,6 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 	id, rootKey := callerOf(r).ID, n.config.RootKeyID()
 	raftNode := n.raft.Load()
 	switch {
-	case raftNode == nil || raftNode.State() != raft.Leader:
-		http.Error(w, errNotLeader.Error(), http.StatusConflict)
-		return
 	case id == n.id:
 		http.Error(w, "this node has the same id: give the new one a certificate of its own", http.StatusForbidden)
 		return

@@ -155,6 +155,7 @@ func (m *member) start() {
 		}
 		_, err := m.Propose(ctx, fsm.Encode(named("init"), 0, &fsm.InitCluster{Key: key, Cluster: fsm.Cluster{
 			ID: "state", Region: region, Account: "123456789012", RootKeyID: "root", DefaultKeyID: "k",
+			Format: fsm.FirstFormat,
 		}}))
 		return err
 	}

@@ -52,6 +52,28 @@ func (n *Cluster) remove(ctx context.Context, id string) error {
 	return within(ctx, membershipTimeout, n.raft.Load().RemoveServer(raft.ServerID(id), 0, membershipTimeout))
 }
 
+// holdMembership waits until nobody else takes a node in or asks all members for something, and until what was asked
+// for before is settled: whoever gave up waiting may have left an entry in the log that is not applied yet. What is put
+// into the log through Raft itself before release is called is settled for the next one, however long it takes.
+func (n *Cluster) holdMembership(ctx context.Context) (release func(), err error) {
+	select {
+	case n.membership <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	release = func() { <-n.membership }
+	r := n.raft.Load()
+	if r == nil || r.State() != raft.Leader {
+		release()
+		return nil, errNotLeader
+	}
+	if err := within(ctx, membershipTimeout, r.Barrier(membershipTimeout)); err != nil {
+		release()
+		return nil, fmt.Errorf("what was asked for before may still happen, try again: %w", err)
+	}
+	return release, nil
+}
+
 // within waits for what Raft was told to do, but not for ever: Raft answers nothing while its disk hangs. What was
 // given up may still happen.
 func within(ctx context.Context, limit time.Duration, f raft.Future) error {
