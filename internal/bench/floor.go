@@ -107,11 +107,11 @@ func (nothingFSM) Restore(r io.ReadCloser) error       { return r.Close() }
 func (nothingFSM) Persist(s raft.SnapshotSink) error   { return s.Close() }
 func (nothingFSM) Release()                            {}
 
-// raftFloor is the rate of bare Raft: three nodes in this process over loopback with raft-boltdb, writers
-// of 1 KiB in a closed loop.
-func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (float64, error) {
+// raftFloor is bare Raft: three nodes in this process over loopback with raft-boltdb, writers of 1 KiB in a closed loop.
+// Its CPU is that of this process, writers included, which do nothing but wait.
+func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (r result, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, err
+		return r, err
 	}
 	var nodes []*raft.Raft
 	var servers []raft.Server
@@ -119,7 +119,7 @@ func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (f
 	for i := range 3 {
 		transport, err := raft.NewTCPTransportWithLogger("127.0.0.1:0", nil, 3, time.Second, hclog.NewNullLogger())
 		if err != nil {
-			return 0, err
+			return r, err
 		}
 		defer transport.Close()
 		id := raft.ServerID(fmt.Sprint(i))
@@ -145,7 +145,7 @@ func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (f
 	}
 	for _, start := range starts {
 		if err := start(); err != nil {
-			return 0, err
+			return r, err
 		}
 	}
 	defer func() {
@@ -162,11 +162,15 @@ func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (f
 		}
 		time.Sleep(10 * time.Millisecond)
 		if ctx.Err() != nil {
-			return 0, ctx.Err()
+			return r, ctx.Err()
 		}
 	}
 	payload := bytes.Repeat([]byte("x"), 1024)
 	var count atomic.Int64
+	before, err := cpuOf([]int{os.Getpid()})
+	if err != nil {
+		return r, err
+	}
 	start := time.Now()
 	var wg sync.WaitGroup
 	for range writers {
@@ -181,7 +185,15 @@ func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (f
 		}()
 	}
 	wg.Wait()
-	return float64(count.Load()) / time.Since(start).Seconds(), nil
+	elapsed := time.Since(start)
+	after, err := cpuOf([]int{os.Getpid()})
+	if err != nil {
+		return r, err
+	}
+	r.requests = int(count.Load())
+	r.rate = float64(r.requests) / elapsed.Seconds()
+	r.cpu = float64((after - before).Microseconds()) / float64(r.requests)
+	return r, nil
 }
 
 func name(i int) string { return fmt.Sprintf("bench/%06d", i) }
