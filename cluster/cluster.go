@@ -196,7 +196,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			return nil, err
 		}
 	}
-	n.proposer = newProposer(n.proposeBatch)
+	n.proposer = newProposer(n.proposeBatch, n.leads)
 	n.barrier = newBarrier(n)
 
 	member, err := n.hasEntries()

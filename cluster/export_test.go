@@ -35,10 +35,10 @@ var ErrNotMade = errNotMade
 func Settle(ctx context.Context, command []byte, reach func() (fsm.Outcome, error)) (fsm.Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := newProposer(func(context.Context, [][]byte, bool) ([]proposed, error) {
+	p := newProposer(func(context.Context, []*proposal) ([]proposed, error) {
 		out, err := reach()
 		return []proposed{{out, err}}, nil
-	})
+	}, func() bool { return true })
 	go p.run(ctx)
 	return p.settle(ctx, command)
 }
@@ -48,17 +48,21 @@ func Settle(ctx context.Context, command []byte, reach func() (fsm.Outcome, erro
 func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
 	submit func(context.Context, []byte) error, dropped func() uint64,
 ) {
-	p := newProposer(func(_ context.Context, commands [][]byte, _ bool) ([]proposed, error) {
+	p := newProposer(func(_ context.Context, batch []*proposal) ([]proposed, error) {
+		commands := make([][]byte, len(batch))
+		for i, q := range batch {
+			commands[i] = q.command
+		}
 		carry(commands)
 		results := make([]proposed, len(commands))
 		for i := range results {
 			results[i].outcome = fsm.Outcome{Count: 1}
 		}
 		return results, nil
-	})
+	}, func() bool { return true })
 	go p.run(ctx)
 	submit = func(ctx context.Context, command []byte) error {
-		_, err := p.submit(ctx, command, false)
+		_, err := p.submit(ctx, command)
 		return err
 	}
 	return submit, p.expired.Load

@@ -27,8 +27,8 @@ var errNotLeader = errors.New("not the leader")
 const retryAfter = 25 * time.Millisecond
 
 // A batch is as many waiting commands as fit into one log entry. While batchesInFlight of them are under
-// way, commands gather for the next. (fsm.Window is computed from how long proposals are tried
-// and batchesInFlight.)
+// way, commands gather for the next: while one is, on a busy node that does not lead. (fsm.Window is computed from how
+// long proposals are tried and batchesInFlight.)
 const (
 	batchCommands   = 256
 	batchBytes      = 128 << 10
@@ -36,15 +36,15 @@ const (
 	// After a batch of at least busyBatch commands the next one gathers for gatherTime: the cost of a log entry
 	// (three nodes' disks, the messages) is shared by more commands, and under such load nobody waits longer for it.
 	busyBatch      = 4
-	gatherTime     = 2 * time.Millisecond
+	gatherTime     = 3 * time.Millisecond
 	queuedCommands = 1024
 )
 
 type proposal struct {
-	ctx     context.Context // of who waits for it
-	command []byte
-	local   bool // came from another node: propose here or not at all
-	result  chan proposed
+	ctx       context.Context // of who waits for it
+	command   []byte
+	forwarded bool // came from another node: it is proposed here or not at all
+	result    chan proposed
 }
 
 type proposed struct {
@@ -54,13 +54,16 @@ type proposed struct {
 
 // proposer gathers commands into batches and brings them to the leader.
 type proposer struct {
-	propose func(ctx context.Context, commands [][]byte, local bool) ([]proposed, error)
+	propose func(ctx context.Context, batch []*proposal) ([]proposed, error)
+	leads   func() bool
 	queue   chan *proposal
 	expired atomic.Uint64 // proposals that nobody waited for any more when it was their turn
 }
 
-func newProposer(propose func(context.Context, [][]byte, bool) ([]proposed, error)) *proposer {
-	return &proposer{propose: propose, queue: make(chan *proposal, queuedCommands)}
+func newProposer(
+	propose func(context.Context, []*proposal) ([]proposed, error), leads func() bool,
+) *proposer {
+	return &proposer{propose: propose, leads: leads, queue: make(chan *proposal, queuedCommands)}
 }
 
 // Proposals returns how many proposals wait on this node, and how many were dropped since nobody waited for them any
@@ -93,7 +96,7 @@ func (n *Cluster) Propose(ctx context.Context, command []byte) (fsm.Outcome, err
 func (p *proposer) settle(ctx context.Context, command []byte) (fsm.Outcome, error) {
 	lost := false // a copy of which nothing was heard may be on its way to a log yet
 	for {
-		out, err := p.submit(ctx, command, false)
+		out, err := p.submit(ctx, command)
 		switch {
 		case err == nil && out.Unknown != "":
 			return out, fmt.Errorf("%w (%w)", quorum.ErrUnavailable, out.Err())
@@ -119,8 +122,8 @@ func (n *Cluster) encode(c fsm.Command) []byte {
 	return fsm.Encode(id, n.config.Store.Applied(), c)
 }
 
-func (p *proposer) submit(ctx context.Context, command []byte, local bool) (fsm.Outcome, error) {
-	q := &proposal{ctx: ctx, command: command, local: local, result: make(chan proposed, 1)}
+func (p *proposer) submit(ctx context.Context, command []byte) (fsm.Outcome, error) {
+	q := &proposal{ctx: ctx, command: command, result: make(chan proposed, 1)}
 	select {
 	case p.queue <- q:
 	case <-ctx.Done():
@@ -139,10 +142,16 @@ func (p *proposer) run(ctx context.Context) {
 	var held *proposal
 	last := 0 // commands in the last batch
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		taken := 1
+		if last >= busyBatch && !p.leads() { // the leader gathers what comes from here once more
+			taken = batchesInFlight
+		}
+		for range taken {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
 		}
 		for held == nil || !p.live(held) {
 			select {
@@ -168,7 +177,7 @@ func (p *proposer) run(ctx context.Context) {
 				if !p.live(q) {
 					continue
 				}
-				if size += len(q.command); size > batchBytes || q.local != batch[0].local {
+				if size += len(q.command); size > batchBytes {
 					held = q
 					break gather
 				}
@@ -179,21 +188,16 @@ func (p *proposer) run(ctx context.Context) {
 		}
 		last = len(batch)
 		go func() {
-			defer func() { <-slots }()
 			p.send(ctx, batch)
+			for range taken {
+				<-slots
+			}
 		}()
 	}
 }
 
 func (p *proposer) send(ctx context.Context, batch []*proposal) {
-	commands := make([][]byte, len(batch))
-	for i, q := range batch {
-		commands[i] = q.command
-	}
-	results, err := p.propose(ctx, commands, batch[0].local)
-	if err == nil && len(results) != len(batch) {
-		err = fmt.Errorf("the leader answered %d of %d commands", len(results), len(batch))
-	}
+	results, err := p.propose(ctx, batch)
 	for i, q := range batch {
 		if err != nil {
 			q.result <- proposed{err: err}
@@ -204,7 +208,7 @@ func (p *proposer) send(ctx context.Context, batch []*proposal) {
 }
 
 // proposeBatch proposes commands here, or has the leader do it.
-func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local bool) ([]proposed, error) {
+func (n *Cluster) proposeBatch(ctx context.Context, batch []*proposal) ([]proposed, error) {
 	r := n.raft.Load()
 	if r == nil {
 		return nil, fmt.Errorf("%w: this node is not part of a cluster yet", errNotMade)
@@ -214,15 +218,33 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 			return nil, fmt.Errorf("%w: %w", quorum.ErrHalted, err)
 		}
 		began := time.Now()
-		results, err := n.proposeEntry(ctx, r, commands, local)
+		results, err := n.proposeEntry(ctx, r, batch)
 		if err == nil {
 			observe(n.config.Observe.Committed, began)
 		}
 		return results, err
 	}
 	leader := n.leader()
-	if local || leader == "" || leader == n.id {
+	if leader == "" || leader == n.id {
 		return nil, fmt.Errorf("%w: %w", errNotMade, errNotLeader)
+	}
+	return n.forward(ctx, leader, batch)
+}
+
+// forward has the leader propose what did not come from another node.
+func (n *Cluster) forward(ctx context.Context, leader string, batch []*proposal) ([]proposed, error) {
+	results := make([]proposed, len(batch))
+	var commands [][]byte
+	var places []int
+	for i, q := range batch {
+		if q.forwarded {
+			results[i].err = fmt.Errorf("%w: %w", errNotMade, errNotLeader)
+			continue
+		}
+		commands, places = append(commands, q.command), append(places, i)
+	}
+	if len(commands) == 0 {
+		return results, nil
 	}
 	body, err := cbor.Marshal(commands)
 	if err != nil {
@@ -232,11 +254,13 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 	if err := n.call(ctx, leader, "/propose", body, &answers); err != nil {
 		return nil, err
 	}
-	results := make([]proposed, len(answers))
+	if len(answers) != len(commands) {
+		return nil, fmt.Errorf("the leader answered %d of %d commands", len(answers), len(commands))
+	}
 	for i, a := range answers {
-		results[i].outcome = a.Outcome
+		results[places[i]].outcome = a.Outcome
 		if a.Err != "" {
-			results[i].err = a.err()
+			results[places[i]].err = a.err()
 		}
 	}
 	return results, nil
@@ -244,18 +268,16 @@ func (n *Cluster) proposeBatch(ctx context.Context, commands [][]byte, local boo
 
 // proposeEntry makes one log entry of those of the commands that the log may hold: what is in the log, every node has
 // to apply, and one that can't be read would stop them all.
-func (n *Cluster) proposeEntry(
-	ctx context.Context, r *raft.Raft, commands [][]byte, forwarded bool,
-) ([]proposed, error) {
-	results := make([]proposed, len(commands))
+func (n *Cluster) proposeEntry(ctx context.Context, r *raft.Raft, batch []*proposal) ([]proposed, error) {
+	results := make([]proposed, len(batch))
 	var good [][]byte
 	var places []int
-	for i, command := range commands {
-		if err := n.readable(command, forwarded); err != nil {
+	for i, q := range batch {
+		if err := n.readable(q.command, q.forwarded); err != nil {
 			results[i].err = fmt.Errorf("%w: %w", quorum.ErrRefused, err)
 			continue
 		}
-		good, places = append(good, command), append(places, i)
+		good, places = append(good, q.command), append(places, i)
 	}
 	if len(good) == 0 {
 		return results, nil
@@ -341,7 +363,7 @@ func (n *Cluster) handlePropose(w http.ResponseWriter, r *http.Request) {
 	}
 	waiting := make([]*proposal, len(commands))
 	for i, c := range commands {
-		waiting[i] = &proposal{ctx: r.Context(), command: c, local: true, result: make(chan proposed, 1)}
+		waiting[i] = &proposal{ctx: r.Context(), command: c, forwarded: true, result: make(chan proposed, 1)}
 		select {
 		case n.proposer.queue <- waiting[i]:
 		case <-r.Context().Done():
