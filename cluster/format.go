@@ -89,7 +89,7 @@ func (n *Cluster) raiseFormat(ctx context.Context, to uint64) error {
 	}
 	// Past the proposer, where it could wait for longer than the members are held.
 	raise := n.encode(&fsm.RaiseFormat{To: to, Term: term})
-	out, err := n.proposeEntry(ctx, n.raft.Load(), [][]byte{raise}, false)
+	out, err := n.proposeEntry(ctx, n.raft.Load(), []*proposal{{ctx: ctx, command: raise}})
 	if err == nil {
 		err = errors.Join(out[0].err, out[0].outcome.Err())
 	}

@@ -271,18 +271,22 @@ func (n *Cluster) forward(ctx context.Context, leader string, batch []*proposal)
 func (n *Cluster) proposeEntry(ctx context.Context, r *raft.Raft, batch []*proposal) ([]proposed, error) {
 	results := make([]proposed, len(batch))
 	var good [][]byte
+	var decoded []fsm.Decoded
 	var places []int
 	for i, q := range batch {
-		if err := n.readable(q.command, q.forwarded); err != nil {
+		d, err := n.readable(q.command, q.forwarded)
+		if err != nil {
 			results[i].err = fmt.Errorf("%w: %w", quorum.ErrRefused, err)
 			continue
 		}
-		good, places = append(good, q.command), append(places, i)
+		good, decoded, places = append(good, q.command), append(decoded, d), append(places, i)
 	}
 	if len(good) == 0 {
 		return results, nil
 	}
-	f := r.Apply(fsm.EncodeEntry(good), n.timing.propose)
+	entry := fsm.EncodeEntry(good)
+	defer n.config.Store.Expect(entry, decoded)()
+	f := r.Apply(entry, n.timing.propose)
 	if err := within(ctx, n.timing.propose, f); err != nil {
 		return nil, madeOrNot(err)
 	}
@@ -311,21 +315,21 @@ func madeOrNot(err error) error {
 	return err
 }
 
-// readable returns why a command must not get into the log.
-func (n *Cluster) readable(command []byte, forwarded bool) error {
-	_, c, err := fsm.Decode(command)
+// readable decodes a command, or returns why it must not get into the log.
+func (n *Cluster) readable(command []byte, forwarded bool) (fsm.Decoded, error) {
+	d, err := fsm.Decode(command)
 	if err != nil {
-		return err
+		return d, err
 	}
-	if _, raises := c.(*fsm.RaiseFormat); raises && forwarded {
-		return errors.New("only the leader raises the format, after every member has told that it reads the next")
+	if _, raises := d.Command.(*fsm.RaiseFormat); raises && forwarded {
+		return d, errors.New("only the leader raises the format, after every member has told that it reads the next")
 	}
-	if need := fsm.FormatOf(c); need > fsm.FirstFormat { // members of before would stop applying there
+	if need := fsm.FormatOf(d.Command); need > fsm.FirstFormat { // members of before would stop applying there
 		if has, err := n.format(); err != nil || need > has {
-			return cmp.Or(err, fsm.ErrFormat(need, has))
+			return d, cmp.Or(err, fsm.ErrFormat(need, has))
 		}
 	}
-	return fsm.Check(c)
+	return d, fsm.Check(d.Command)
 }
 
 // answer is a proposal's outcome on its way back to the node that forwarded it.

@@ -135,8 +135,15 @@ func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {
 	}
 	w.index, w.term, w.placed, w.carriedOut = l.Index, l.Term, 0, nil
 	outcomes := make([]Outcome, len(commands))
+	decoded := s.expected(l.Data)
 	for i, b := range commands {
-		if outcomes[i], err = w.carryOut(b); err != nil {
+		var d Decoded
+		if decoded != nil {
+			d = decoded[i]
+		} else if d, err = Decode(b); err != nil {
+			return nil, err
+		}
+		if outcomes[i], err = w.carryOut(d, xxhash.Sum64(b)); err != nil {
 			return nil, err
 		}
 	}
@@ -144,29 +151,25 @@ func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {
 	return outcomes, nil
 }
 
-// carryOut applies one command of the entry, unless it was carried out before or may have been.
-func (w *writeTx) carryOut(command []byte) (Outcome, error) {
-	e, c, err := Decode(command)
-	if err != nil {
-		return Outcome{}, err
-	}
-	id, sum := ID(e.ID), xxhash.Sum64(command)
-	if out, found := w.recall(id, sum); found {
+// carryOut applies one command of the entry, whose bytes have the checksum sum, unless it was carried out before or may
+// have been.
+func (w *writeTx) carryOut(d Decoded, sum uint64) (Outcome, error) {
+	if out, found := w.recall(d.ID, sum); found {
 		return out, nil
 	}
-	if why := w.late(e.Base, c); why != "" {
+	if why := w.late(d.Base, d.Command); why != "" {
 		return Outcome{Unknown: why}, nil
 	}
-	if need := FormatOf(c); need > FirstFormat && need > w.Format() {
+	if need := FormatOf(d.Command); need > FirstFormat && need > w.Format() {
 		return Outcome{Refused: refusal.Of(ErrFormat(need, w.Format()))}, nil
 	}
-	w.request, w.added, w.removed = e.ID, nil, false
-	out, err := c.apply(w)
+	w.request, w.added, w.removed = d.ID[:], nil, false
+	out, err := d.Command.apply(w)
 	if refused := refusal.Of(err); refused != nil {
 		return Outcome{Refused: refused}, nil
 	} else if err != nil {
 		return Outcome{}, err
 	}
-	w.remember(id, sum, out)
+	w.remember(d.ID, sum, out)
 	return out, nil
 }

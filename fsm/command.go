@@ -1,8 +1,11 @@
 package fsm
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
@@ -78,18 +81,31 @@ var kindOf = func() map[reflect.Type]Kind {
 	return m
 }()
 
-// Envelope is a command as it travels to the leader and in the log.
-type Envelope struct {
-	ID   []byte          `cbor:"1,keyasint"` // IDLen bytes
-	Kind Kind            `cbor:"2,keyasint"`
-	Body cbor.RawMessage `cbor:"3,keyasint"`
-	Base uint64          `cbor:"4,keyasint"` // index that the proposer had applied when it made the id
+// Decoded is a command, and the rest of the envelope in which it travels to the leader and stands in the log.
+type Decoded struct {
+	Command Command
+	ID      ID
+	Base    uint64 // index that the proposer had applied when it made the id
 }
 
-// Encode puts a command into its envelope, as bytes. id is random, and was made when the proposer had applied base; a
-// command that is proposed again keeps both.
+// Encode puts a command into its envelope, as bytes: the id, the base and the command's [Kind] (uvarints), and the
+// command (CBOR). id is random, and was made when the proposer had applied base; a command that is proposed again keeps
+// both.
 func Encode(id ID, base uint64, c Command) []byte {
-	return marshal(Envelope{ID: id[:], Base: base, Kind: kindOf[reflect.TypeOf(c)], Body: marshal(c)})
+	return encodeAs(kindOf[reflect.TypeOf(c)], id, base, c)
+}
+
+func encodeAs(kind Kind, id ID, base uint64, c Command) []byte {
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	b.Write(id[:])
+	b.Write(binary.AppendUvarint(b.AvailableBuffer(), base))
+	b.Write(binary.AppendUvarint(b.AvailableBuffer(), uint64(kind)))
+	if err := encoding.MarshalToBuffer(c, b); err != nil {
+		panic(err) // only for types that cannot be encoded
+	}
+	return bytes.Clone(b.Bytes())
 }
 
 // ErrUnknownCommand says that the log holds a command of a newer version of Coffer.
@@ -98,23 +114,33 @@ var ErrUnknownCommand = errors.New("the log holds a command that this version of
 
 // Decode is the inverse of Encode. It refuses whatever Encode does not make, and with ErrUnknownCommand what a newer
 // version may have made.
-func Decode(b []byte) (Envelope, Command, error) {
-	var e Envelope
-	if err := decodeStrictly(b, &e); err != nil {
-		return e, nil, fmt.Errorf("decode a command: %w", err)
+func Decode(b []byte) (Decoded, error) {
+	if len(b) < IDLen {
+		return Decoded{}, fmt.Errorf("decode a command: it has %d bytes, fewer than an id", len(b))
 	}
-	make, ok := kinds[e.Kind]
-	if !ok {
-		return e, nil, fmt.Errorf("%w (kind %d)", ErrUnknownCommand, e.Kind)
+	base, rest, whole := cutUvarint(b[IDLen:])
+	kind, body, known := cutUvarint(rest)
+	if !whole || !known {
+		return Decoded{}, errors.New("decode a command: its base and kind can't be read")
 	}
-	if len(e.ID) != IDLen {
-		return e, nil, fmt.Errorf("decode a command: its id has %d bytes", len(e.ID))
+	make, ok := kinds[Kind(kind)]
+	if !ok || kind > math.MaxUint16 {
+		return Decoded{}, fmt.Errorf("%w (kind %d)", ErrUnknownCommand, kind)
 	}
 	c := make()
-	if err := decodeStrictly(e.Body, c); err != nil {
-		return e, nil, fmt.Errorf("decode a command of kind %d: %w", e.Kind, err)
+	if err := decodeStrictly(body, c); err != nil {
+		return Decoded{}, fmt.Errorf("decode a command of kind %d: %w", kind, err)
 	}
-	return e, c, nil
+	return Decoded{c, ID(b), base}, nil
+}
+
+// cutUvarint takes a number in its shortest form from b.
+func cutUvarint(b []byte) (n uint64, rest []byte, ok bool) {
+	n, length := binary.Uvarint(b)
+	if length <= 0 || length > 1 && b[length-1] == 0 {
+		return 0, nil, false
+	}
+	return n, b[length:], true
 }
 
 func decodeStrictly(b []byte, into any) error {

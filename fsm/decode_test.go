@@ -18,40 +18,44 @@ import (
 // members of a newer version is refused.
 func TestDecodingIsStrict(t *testing.T) {
 	ref := map[int]any{1: account, 2: "a", 3: "AAAAAA"}
-	id := make([]byte, fsm.IDLen)
-	const moveLabel = 5
-	for what, c := range map[string]struct {
-		envelope any
-		unknown  bool // says that a newer version may know it
-	}{
-		"no envelope":               {"garbage", false},
-		"null":                      {nil, false},
-		"a list":                    {[]any{id, moveLabel}, false},
-		"a short id":                {map[int]any{1: id[:8], 2: moveLabel, 3: map[int]any{1: ref}, 4: 0}, false},
-		"a body that is a list":     {map[int]any{1: id, 2: moveLabel, 3: []int{1, 2}, 4: 0}, false},
-		"a body that is null":       {map[int]any{1: id, 2: moveLabel, 3: nil, 4: 0}, false},
-		"a text for a number":       {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 2: "5"}, 4: 0}, false},
-		"a kind of a newer version": {map[int]any{1: id, 2: 999, 3: map[int]any{}, 4: 0}, true},
-		"a member of the envelope":  {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref}, 4: 0, 5: "new"}, true},
-		"a member of the command":   {map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: ref, 99: "new"}, 4: 0}, true},
-		"a member inside of the member": {
-			map[int]any{1: id, 2: moveLabel, 3: map[int]any{1: map[int]any{1: account, 9: 1}}, 4: 0}, true,
-		},
-	} {
-		b, err := cbor.Marshal(c.envelope)
+	const id, moveLabel = "0123456789abcdef", "\x05"
+	body := func(v any) string {
+		b, err := cbor.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := fsm.Decode(b); err == nil || errors.Is(err, fsm.ErrUnknownCommand) != c.unknown {
+		return string(b)
+	}
+	for what, c := range map[string]struct {
+		command string
+		unknown bool // says that a newer version may know it
+	}{
+		"nothing":                    {"", false},
+		"a short id":                 {id[:8], false},
+		"an id alone":                {id, false},
+		"a base that does not end":   {id + "\x80", false},
+		"a base that is longer":      {id + "\x80\x00" + moveLabel + body(map[int]any{1: ref}), false},
+		"a base beyond all numbers":  {id + strings.Repeat("\xff", 10) + "\x01", false},
+		"no kind":                    {id + "\x03", false},
+		"no body":                    {id + "\x03" + moveLabel, false},
+		"a body that is a list":      {id + "\x03" + moveLabel + body([]int{1, 2}), false},
+		"a body that is null":        {id + "\x03" + moveLabel + body(nil), false},
+		"a text for a number":        {id + "\x03" + moveLabel + body(map[int]any{1: ref, 2: "5"}), false},
+		"a kind of a newer version":  {id + "\x03\xe7\x07" + body(map[int]any{}), true},
+		"a kind beyond all kinds":    {id + "\x03\x85\x80\x04" + body(map[int]any{1: ref}), true},
+		"a member of a new command":  {id + "\x03" + moveLabel + body(map[int]any{1: ref, 99: "new"}), true},
+		"a member inside the member": {id + "\x03" + moveLabel + body(map[int]any{1: map[int]any{1: account, 9: 1}}), true},
+	} {
+		if _, err := fsm.Decode([]byte(c.command)); err == nil || errors.Is(err, fsm.ErrUnknownCommand) != c.unknown {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	good := fsm.Encode(named("id"), 3, &fsm.MoveLabel{Ref: refTo("a"), Label: "x"})
-	if _, _, err := fsm.Decode(append(good, 0)); err == nil {
+	if _, err := fsm.Decode(append(good, 0)); err == nil {
 		t.Error("a byte behind a command is dropped")
 	}
-	if e, c, err := fsm.Decode(good); err != nil || e.Base != 3 || c.(*fsm.MoveLabel).Label != "x" {
-		t.Errorf("%+v %+v %v", e, c, err)
+	if d, err := fsm.Decode(good); err != nil || d.Base != 3 || d.Command.(*fsm.MoveLabel).Label != "x" {
+		t.Errorf("%+v %v", d, err)
 	}
 }
 
@@ -115,14 +119,15 @@ func FuzzPropose(f *testing.F) {
 		f.Add(fsm.Encode(named("id"), 7, c))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, c, err := fsm.Decode(b)
+		d, err := fsm.Decode(b)
 		if err != nil {
 			return
 		}
-		_ = fsm.Check(c)
-		again, same, err := fsm.Decode(fsm.Encode(fsm.ID(e.ID), e.Base, c))
-		if err != nil || again.Base != e.Base || !reflect.DeepEqual(normal(t, c), normal(t, same)) {
-			t.Errorf("%x means %+v and then %+v (%v)", b, c, same, err)
+		_ = fsm.Check(d.Command)
+		again, err := fsm.Decode(fsm.Encode(d.ID, d.Base, d.Command))
+		if err != nil || again.Base != d.Base || again.ID != d.ID ||
+			!reflect.DeepEqual(normal(t, d.Command), normal(t, again.Command)) {
+			t.Errorf("%x means %+v and then %+v (%v)", b, d, again, err)
 		}
 	})
 }

@@ -66,7 +66,7 @@ func EncodeMistakes(c Command) []byte {
 	case *Waiting:
 		kind = 903
 	}
-	return marshal(Envelope{ID: make([]byte, IDLen), Kind: kind, Body: marshal(c)})
+	return encodeAs(kind, ID{}, 0, c)
 }
 
 // AllTables are the tables of a snapshot.

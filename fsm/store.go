@@ -18,14 +18,15 @@ import (
 // Store is the state of one node: the machine that Raft's entries are applied to. Its methods may be called from any
 // goroutine.
 type Store struct {
-	rows     *rows.Store
-	log      *slog.Logger
-	skip     map[uint64]uint64
-	saved    func(time.Duration) // may be nil
-	onOutbox atomic.Pointer[func(keys []string)]
-	halted   atomic.Pointer[haltedError]
-	applying atomic.Pointer[raft.Log] // nil between batches
-	ended    atomic.Pointer[error]    // why entries are no longer taken: what came after one that was not would be wrong
+	rows      *rows.Store
+	log       *slog.Logger
+	skip      map[uint64]uint64
+	saved     func(time.Duration) // may be nil
+	onOutbox  atomic.Pointer[func(keys []string)]
+	halted    atomic.Pointer[haltedError]
+	applying  atomic.Pointer[raft.Log] // nil between batches
+	expecting sync.Map                 // from where an entry begins to its []Decoded
+	ended     atomic.Pointer[error]    // why entries are no longer taken: what came after one that was not would be wrong
 
 	changing  sync.Mutex // held while entries are applied or the state is replaced; guards below
 	proposals *proposals // as of the state, nil until it is needed

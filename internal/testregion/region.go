@@ -77,11 +77,11 @@ func (r *Region) encode(c fsm.Command) []byte {
 
 // Propose applies a command at once. What a leader would not propose is an error.
 func (r *Region) Propose(_ context.Context, command []byte) (fsm.Outcome, error) {
-	_, c, err := fsm.Decode(command)
+	d, err := fsm.Decode(command)
 	if err != nil {
 		return fsm.Outcome{}, err
 	}
-	if err := fsm.Check(c); err != nil {
+	if err := fsm.Check(d.Command); err != nil {
 		return fsm.Outcome{}, err
 	}
 	r.mu.Lock()
