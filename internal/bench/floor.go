@@ -107,7 +107,8 @@ func (nothingFSM) Restore(r io.ReadCloser) error       { return r.Close() }
 func (nothingFSM) Persist(s raft.SnapshotSink) error   { return s.Close() }
 func (nothingFSM) Release()                            {}
 
-// raftFloor is bare Raft: three nodes in this process over loopback with raft-boltdb, writers of 1 KiB in a closed loop.
+// raftFloor is bare Raft: three nodes in this process over loopback with raft-boltdb, writers of 1 KiB in a closed
+// loop.
 // Its CPU is that of this process, writers included, which do nothing but wait.
 func raftFloor(ctx context.Context, dir string, writers int, d time.Duration) (r result, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
