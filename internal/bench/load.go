@@ -64,7 +64,8 @@ func (s *signer) request(host, operation string, body []byte, now time.Time) []b
 		host, at, target, s.accessKey, s.scope, signedHeaders, signature, len(body), body)
 }
 
-// load is a closed loop of workers, each with a connection that it keeps.
+// load is what workers ask for, each over a connection that it keeps: in a closed loop, where each sends its next
+// request after the answer, or at a rate.
 type load struct {
 	endpoints []string // worker i uses endpoint i mod n
 	signer    *signer
@@ -75,6 +76,9 @@ type load struct {
 	body      func(worker, i int) []byte
 	count     int           // stop after so many requests in all; 0 goes by duration
 	pause     time.Duration // of a worker before each request, on average
+	// rate is how many requests a second come, whether or not earlier ones were answered: each has its time, and its
+	// latency counts from there, its wait for a worker included. 0 is a closed loop.
+	rate float64
 }
 
 // result of a load. CPU is that of the server processes, user and system, a request.
@@ -92,66 +96,23 @@ func (r result) String() string {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// tally is what one worker saw.
+type tally struct {
+	took   []time.Duration
+	errors int
+	err    error
+}
+
 func (l load) run(ctx context.Context) (result, error) {
 	before, err := cpuOf(l.pids)
 	if err != nil {
 		return result{}, err
 	}
-	type tally struct {
-		took   []time.Duration
-		errors int
-		err    error
-	}
 	tallies := make([]tally, l.workers)
 	start := time.Now()
 	var wg sync.WaitGroup
 	for w := range l.workers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			t := &tallies[w]
-			endpoint, err := url.Parse(l.endpoints[w%len(l.endpoints)])
-			if err != nil {
-				t.err = err
-				return
-			}
-			conn, err := net.Dial("tcp", endpoint.Host)
-			if err != nil {
-				t.err = err
-				return
-			}
-			defer conn.Close()
-			in := bufio.NewReaderSize(conn, 16<<10)
-			for i := 0; ctx.Err() == nil; i++ {
-				if l.pause > 0 {
-					time.Sleep(rand.N(2 * l.pause))
-				}
-				now := time.Now()
-				if l.count > 0 && i*l.workers+w >= l.count || l.count == 0 && now.Sub(start) > l.duration {
-					return
-				}
-				if _, err := conn.Write(l.signer.request(endpoint.Host, l.operation, l.body(w, i), now)); err != nil {
-					t.err = err
-					return
-				}
-				resp, err := http.ReadResponse(in, nil)
-				if err != nil {
-					t.err = err
-					return
-				}
-				body, err := io.ReadAll(resp.Body)
-				if err != nil {
-					t.err = err
-					return
-				}
-				if resp.StatusCode != http.StatusOK {
-					if t.errors++; t.errors == 1 {
-						fmt.Fprintf(os.Stderr, "error: %d %s\n", resp.StatusCode, body)
-					}
-				}
-				t.took = append(t.took, time.Since(now))
-			}
-		}()
+		wg.Go(func() { tallies[w].err = l.work(ctx, w, start, &tallies[w]) })
 	}
 	wg.Wait()
 	elapsed := time.Since(start)
@@ -177,6 +138,58 @@ func (l load) run(ctx context.Context) (result, error) {
 	r.p50, r.p99 = all[len(all)/2], all[len(all)*99/100]
 	r.cpu = float64((after - before).Microseconds()) / float64(len(all))
 	return r, nil
+}
+
+// work makes the requests of one worker.
+func (l load) work(ctx context.Context, worker int, start time.Time, t *tally) error {
+	endpoint, err := url.Parse(l.endpoints[worker%len(l.endpoints)])
+	if err != nil {
+		return err
+	}
+	conn, err := net.Dial("tcp", endpoint.Host)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 16<<10)
+	for i := 0; ctx.Err() == nil; i++ {
+		due := l.due(worker, i, start)
+		if l.count > 0 && i*l.workers+worker >= l.count || l.count == 0 && due.Sub(start) > l.duration {
+			return nil
+		}
+		request := l.signer.request(endpoint.Host, l.operation, l.body(worker, i), time.Now())
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			if t.errors++; t.errors == 1 {
+				fmt.Fprintf(os.Stderr, "error: %d %s\n", resp.StatusCode, body)
+			}
+		}
+		t.took = append(t.took, time.Since(due))
+	}
+	return nil
+}
+
+// due waits until a worker's request i has to be made, and returns when that was, or was to be.
+func (l load) due(worker, i int, start time.Time) time.Time {
+	if l.pause > 0 {
+		time.Sleep(rand.N(2 * l.pause))
+	}
+	if l.rate == 0 {
+		return time.Now()
+	}
+	due := start.Add(time.Duration(float64(i*l.workers+worker) / l.rate * float64(time.Second)))
+	time.Sleep(time.Until(due))
+	return due
 }
 
 // cpuOf is the CPU time that processes have used, user and system (proc(5), 1/100 s).

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/spf13/pflag"
 
 	"coffer/internal/testcluster"
 )
@@ -20,17 +22,23 @@ import (
 const secretsRead = 1000
 
 var benches = []struct {
-	name string
-	run  func(*bench) error
+	name  string
+	run   func(*bench) error
+	named bool // runs only where it is asked for by name
 }{
-	{"read", (*bench).read}, {"put", (*bench).put}, {"keys", (*bench).keys}, {"size", (*bench).size},
-	{"failover", (*bench).failover}, {"replication", (*bench).replication},
+	{"read", (*bench).read, false}, {"put", (*bench).put, false}, {"keys", (*bench).keys, false},
+	{"tail", (*bench).tail, false}, {"failover", (*bench).failover, false},
+	{"replication", (*bench).replication, false}, {"scale", (*bench).scale, true},
 }
 
+// atMost is how long one benchmark may take.
+const atMost = 45 * time.Minute
+
 type bench struct {
-	ctx    context.Context
-	dir    string
-	binary string
+	ctx     context.Context
+	dir     string
+	binary  string
+	secrets int // how many the benchmark stores, 0 for its own number
 }
 
 func main() {
@@ -38,17 +46,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, runReadFloor(os.Args[2]))
 		os.Exit(1)
 	}
-	if err := run(os.Args[1:]); err != nil {
+	secrets := pflag.Int("secrets", 0, "secrets that scale (1,000,000) and tail (100,000) store")
+	pflag.Parse()
+	if err := run(pflag.Args(), *secrets); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(names []string) error {
+func run(names []string, secrets int) error {
+	if err := known(names); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "coffer-bench-")
 	if err != nil {
 		return err
@@ -60,15 +71,43 @@ func run(names []string) error {
 	}
 	fmt.Printf("%s, %d cores, %s\n", runtime.Version(), runtime.NumCPU(), time.Now().UTC().Format(time.DateOnly))
 	for _, b := range benches {
-		if len(names) > 0 && !slices.Contains(names, b.name) {
+		if len(names) > 0 && !slices.Contains(names, b.name) || len(names) == 0 && b.named {
 			continue
 		}
-		fmt.Printf("\n== %s\n", b.name)
-		if err := b.run(&bench{ctx, dir, binary}); err != nil {
+		if err := one(ctx, b.name, b.run, bench{dir: dir, binary: binary, secrets: secrets}); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
 	}
 	return nil
+}
+
+func known(names []string) error {
+	var all []string
+	for _, b := range benches {
+		all = append(all, b.name)
+	}
+	for _, n := range names {
+		if !slices.Contains(all, n) {
+			return fmt.Errorf("there is no benchmark %q: name some of %s", n, strings.Join(all, ", "))
+		}
+	}
+	return nil
+}
+
+// one runs a benchmark on a machine that has nothing else to do.
+func one(ctx context.Context, name string, run func(*bench) error, b bench) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	b.ctx = ctx
+	watch, err := quiet(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n== %s   (%v)\n", name, watch)
+	if err := run(&b); err != nil {
+		return err
+	}
+	return watch.end()
 }
 
 // region is a running cluster under load.
@@ -102,12 +141,16 @@ func (r *region) load(operation string, workers int, d time.Duration, body func(
 
 // create makes secrets first to last-1 with a first version.
 func (b *bench) create(r *region, first, last int) error {
-	const workers = 64
-	l := r.load("CreateSecret", workers, 0, func(w, i int) []byte {
+	return b.createNamed(r, last-first, func(i int) string { return name(first + i) })
+}
+
+// createNamed makes so many secrets, in that order, by as many clients as there are writers.
+func (b *bench) createNamed(r *region, secrets int, name func(i int) string) error {
+	l := r.load("CreateSecret", writers, 0, func(w, i int) []byte {
 		return fmt.Appendf(nil, `{"Name":%q,"ClientRequestToken":%q,"SecretString":%q}`,
-			name(first+i*workers+w), uuid.NewString(), value(w, i))
+			name(i*writers+w), uuid.NewString(), value(w, i))
 	})
-	l.count = last - first
+	l.count = secrets
 	got, err := l.run(b.ctx)
 	if err == nil && got.errors > 0 {
 		err = fmt.Errorf("%d of %d creations failed", got.errors, got.requests)

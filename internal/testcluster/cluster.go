@@ -433,12 +433,16 @@ func (n *Node) Recover(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
+// OperatorFlags are those with which an operator's command reaches the node.
+func (n *Node) OperatorFlags() []string {
+	c := n.cluster
+	return []string{"--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert",
+		filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile)}
+}
+
 // OperateWith is Operate with a text on standard input.
 func (n *Node) OperateWith(ctx context.Context, input string, args ...string) (string, error) {
-	c := n.cluster
-	args = append(args, "--node", n.peer, "--region", c.Region, "--ca", filepath.Join(c.operator, pki.CAFile), "--cert",
-		filepath.Join(c.operator, pki.CertFile), "--key", filepath.Join(c.operator, pki.KeyFile))
-	cmd := exec.CommandContext(ctx, cmp.Or(n.Binary, c.Binary), args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(n.Binary, n.cluster.Binary), append(args, n.OperatorFlags()...)...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
