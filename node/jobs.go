@@ -157,10 +157,13 @@ func (n *Node) compare(ctx context.Context) {
 
 // scrub verifies everything that is stored.
 func (n *Node) scrub(ctx context.Context) {
+	began := time.Now()
 	rows, err := n.store.Scrub(ctx)
 	if err != nil && !errors.Is(err, fsm.ErrDamaged) { // damage is reported by the store
 		n.log.Warn("stored data could not be verified", "error", err)
 		return
 	}
-	n.log.Debug("stored data verified", "rows", rows)
+	if took := time.Since(began); ctx.Err() == nil {
+		n.log.Info("all that is stored was verified", "rows", rows, "took", took.Round(time.Millisecond).String())
+	}
 }
