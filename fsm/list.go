@@ -78,7 +78,7 @@ func (t *Tx) Secrets(l List, visit func(*secret.Secret) bool) []byte {
 			decodeSecret(k, payload, &s)
 			more = s.Displaced != nil || visit(&s)
 		} else if bytes.HasPrefix(name, []byte(l.NamePrefix)) {
-			s := t.ByName(l.Account, string(name))
+			s := t.fresh(l.Account, string(name))
 			if s == nil {
 				in.Contradicts(k, "names a secret that is missing")
 			}

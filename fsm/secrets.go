@@ -12,6 +12,19 @@ func (t *Tx) ByName(account, name string) *secret.Secret {
 	return secretOf(t.Tx, key, t.Get(tableSecrets, key))
 }
 
+// fresh is [Tx.ByName] for a walk. It decodes each row, since those that a walk reads are seldom read again soon, and
+// would drive out of the cache what is.
+func (t *Tx) fresh(account, name string) *secret.Secret {
+	key := secretKey(account, name)
+	payload := t.Get(tableSecrets, key)
+	if payload == nil {
+		return nil
+	}
+	s := new(secret.Secret)
+	decodeSecret(key, payload, s)
+	return s
+}
+
 // Find is the secret that id means in account; nil if there is none.
 func (t *Tx) Find(account string, id secret.ID) *secret.Secret {
 	var found *secret.Secret
