@@ -48,7 +48,7 @@ func copyTo(temp string, db *bbolt.DB) error {
 	if err != nil {
 		return err
 	}
-	to.AllocSize, to.NoSync = allocated, true
+	to.AllocSize, to.NoSync = growth, true
 	return errors.Join(bbolt.Compact(to, db, compacting), to.Sync(), to.Close())
 }
 

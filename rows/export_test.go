@@ -35,3 +35,6 @@ func (s *Store) Commits() (n int) {
 	})
 	return n
 }
+
+// Early is how many bytes in memory a flush comes at, after one that wrote rows of so many bytes to pages of so many.
+var Early = early

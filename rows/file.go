@@ -35,8 +35,8 @@ const (
 	growthFactor = 4 // of the size that a file has when it is opened
 )
 
-// allocated is how much a file grows at once, in bytes.
-const allocated = 1 << 20
+// growth is how much a file grows at once, in bytes.
+const growth = 1 << 20
 
 func boltOptions(size int64) *bbolt.Options {
 	return &bbolt.Options{
@@ -69,6 +69,12 @@ func (f *file) release() {
 func (f *file) mapped(address uintptr) bool {
 	start := f.db.Info().Data
 	return address >= start && address-start < f.length
+}
+
+// allocated is the size of all pages that were written since the file was opened, in bytes.
+func (f *file) allocated() int64 {
+	stats := f.db.Stats().TxStats
+	return stats.GetPageAlloc()
 }
 
 // guard calls do, which reads the file: what is damage in it becomes an error that wraps [damage.Err], a
@@ -143,7 +149,7 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 	})
 	switch {
 	case err == nil:
-		db.AllocSize = allocated
+		db.AllocSize = growth
 		return db, nil
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, errors.New("the data directory is in use by another process: stop that one first")
@@ -178,7 +184,7 @@ func newBolt(path string, tables schema) (*bbolt.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.AllocSize = allocated
+	db.AllocSize = growth
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, t := range tables {
 			if t == nil {

@@ -16,9 +16,15 @@ import (
 // memory. Applying waits while more than maxUnflushed are there, those that are being written included; a single
 // batch may go beyond it. Writing each batch by itself would sync the disk and rewrite the same pages for every few
 // commands: it halved the rate of writes (docs/decisions/003-flush.md).
+//
+// Where rows are changed all over a large state, each is on a page of its own, and a flush writes many times what is
+// in memory: into pages that are memory until then, and, since those that they replace are free only afterwards, into
+// a larger file. So a flush that writes more than mostWritten has the next one come earlier.
 const (
 	flushInterval = 2 * time.Second
 	flushEarly    = 24 << 20
+	flushEarliest = 2 << 20
+	mostWritten   = 64 << 20
 	maxUnflushed  = 32 << 20
 	flushRetry    = time.Second
 )
@@ -61,7 +67,7 @@ func (s *Store) Flush() error {
 	if rows == nil {
 		return nil
 	}
-	began := time.Now()
+	began, before := time.Now(), f.allocated()
 	err := f.guard(func() error {
 		if s.options.Fault != nil {
 			if err := s.options.Fault(); err != nil {
@@ -72,6 +78,7 @@ func (s *Store) Flush() error {
 	})
 	switch {
 	case err == nil:
+		s.early.Store(early(int64(rows.bytes), f.allocated()-before))
 		s.stuck.Store(nil)
 		s.durable.Store(&to)
 		s.thaw()
@@ -89,6 +96,12 @@ func (s *Store) Flush() error {
 		s.die(err)
 	}
 	return err
+}
+
+// early is how many bytes in memory the next flush comes at, after one that wrote rows of so many bytes to pages of so
+// many.
+func early(rows, pages int64) int64 {
+	return min(flushEarly, max(flushEarliest, rows*mostWritten/max(1, pages)))
 }
 
 // Backlog returns the size in bytes of what is in memory and not in the file yet, and since when; zero if nothing is.

@@ -29,6 +29,7 @@ type Store struct {
 	durable  atomic.Pointer[Position] // what the file holds
 	wake     chan struct{}            // tells the flusher that there is something
 	full     chan struct{}            // tells the flusher that there is much
+	early    atomic.Int64             // how many bytes in memory are much
 	flusher  sync.WaitGroup
 
 	stopping chan struct{} // closed by StopApplying
@@ -97,6 +98,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.early.Store(flushEarly)
 	s.durable.Store(&at)
 	s.now.Store(&picture{file: f, layers: []*layer{newLayer(len(s.schema))}, position: at, moved: make(chan struct{})})
 	s.flusher.Add(1)

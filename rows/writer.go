@@ -74,7 +74,7 @@ func (s *Store) update(fn func(*Writer) error) (changes Changes, err error) {
 		return changes, err
 	}
 	s.show(&picture{file: p.file, layers: t.layers, position: w.position, flushes: p.flushes})
-	if w.top.bytes > flushEarly {
+	if int64(w.top.bytes) > s.early.Load() {
 		select {
 		case s.full <- struct{}{}:
 		default:
