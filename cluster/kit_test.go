@@ -37,7 +37,9 @@ type group struct {
 	calls []cluster.Call // that nodes answer besides
 }
 
+// newGroup begins a group. Its test runs beside others: most of their time they wait for elections.
 func newGroup(t *testing.T) *group {
+	t.Parallel()
 	g := &group{t: t, dir: t.TempDir(), key: bytes.Repeat([]byte("k"), 32)}
 	noError(t, pki.CreateAuthority(filepath.Join(g.dir, "ca"), time.Now()))
 	return g
