@@ -283,9 +283,9 @@ func (s *scale) values(r *region, secrets int) (load, error) {
 
 // pages are those of a list in order of creation, in no order.
 func (s *scale) pages(r *region, secrets int) (l load, err error) {
-	tokens := []*string{nil}
+	client, tokens := r.Nodes[0].Client(), []*string{nil}
 	for len(tokens) < min(secrets/pageSize, pagesKnown) {
-		page, err := r.Nodes[0].Client().ListSecrets(s.ctx, &secretsmanager.ListSecretsInput{
+		page, err := client.ListSecrets(s.ctx, &secretsmanager.ListSecretsInput{
 			MaxResults: aws.Int32(pageSize), NextToken: tokens[len(tokens)-1],
 		})
 		if err != nil {
