@@ -51,7 +51,10 @@ func startDev(t *testing.T, binary, dir string, args ...string) *devProcess {
 		t.Fatal(err)
 	}
 	go func() { _ = d.cmd.Wait(); close(d.done) }()
-	t.Cleanup(func() { _ = d.cmd.Process.Kill(); <-d.done })
+	t.Cleanup(func() { // its nodes have to be gone before their directories are
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		<-d.done
+	})
 	d.eventually("dev.json", func() error {
 		select {
 		case <-d.done:
