@@ -79,17 +79,38 @@ func all(answers []any, err error) {
 	}
 }
 
-func (s *Store) applyBatch(logs []*raft.Log, answers []any) error {
-	at := 0
-	err := mistake.Catch(s.log, "applying a log entry panicked", func() error { return s.update(logs, answers, &at) })
-	if errors.Is(err, rows.ErrContradiction) || errors.Is(err, mistake.Err) { // all nodes make it at this entry
-		return s.cannot(logs, at, err)
-	}
-	return err
+// progress is how far a batch has come, and what is refused of it.
+type progress struct {
+	entry, command int // the command is noCommand behind the entry's last one
+	tooLarge       map[[2]int]bool
 }
 
-// update applies entries in one transaction. at is the one that it has come to.
-func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
+const noCommand = -1
+
+func (s *Store) applyBatch(logs []*raft.Log, answers []any) error {
+	p := &progress{}
+	for {
+		err := mistake.Catch(s.log, "applying a log entry panicked", func() error { return s.update(logs, answers, p) })
+		if errors.Is(err, rows.ErrTooLarge) && p.command != noCommand { // on all nodes alike
+			s.log.Warn("a command is refused, since what it would store is too large", "index", logs[p.entry].Index,
+				"command", p.command, "error", err)
+			if p.tooLarge == nil {
+				p.tooLarge = map[[2]int]bool{}
+			}
+			p.tooLarge[[2]int{p.entry, p.command}] = true
+			continue
+		}
+		for _, own := range []error{rows.ErrContradiction, rows.ErrTooLarge, mistake.Err} {
+			if errors.Is(err, own) { // all nodes make it at this entry
+				return s.cannot(logs, p.entry, err)
+			}
+		}
+		return err
+	}
+}
+
+// update applies entries in one transaction.
+func (s *Store) update(logs []*raft.Log, answers []any, p *progress) error {
 	return s.rows.Update(func(r *rows.Writer) (err error) {
 		w := &writeTx{Tx: Tx{r.Tx}, Writer: r, proposals: s.proposals}
 		if w.proposals == nil {
@@ -102,13 +123,13 @@ func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
 			if l.Index <= applied {
 				continue
 			}
-			*at = i
+			p.entry = i
 			switch l.Type {
 			case raft.LogConfiguration:
 				r.Configure(l.Index, l.Data)
 			case raft.LogCommand:
 				s.applying.Store(l)
-				if answers[i], err = s.applyEntry(w, l); err != nil {
+				if answers[i], err = s.applyEntry(w, l, p); err != nil {
 					return s.cannot(logs, i, err)
 				}
 			default:
@@ -121,7 +142,7 @@ func (s *Store) update(logs []*raft.Log, answers []any, at *int) error {
 	})
 }
 
-func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {
+func (s *Store) applyEntry(w *writeTx, l *raft.Log, p *progress) (answer any, err error) {
 	sum, err := EntrySum(l.Data)
 	if err != nil {
 		return nil, err
@@ -143,10 +164,15 @@ func (s *Store) applyEntry(w *writeTx, l *raft.Log) (answer any, err error) {
 		} else if d, err = Decode(b); err != nil {
 			return nil, err
 		}
+		if p.command = i; p.tooLarge[[2]int{p.entry, i}] {
+			outcomes[i] = Outcome{Refused: refusal.New(refusal.KindValidation, "What it would store is too large.")}
+			continue
+		}
 		if outcomes[i], err = w.carryOut(d, xxhash.Sum64(b)); err != nil {
 			return nil, err
 		}
 	}
+	p.command = noCommand
 	w.keepProposals()
 	return outcomes, nil
 }

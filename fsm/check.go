@@ -39,15 +39,18 @@ type checked interface{ check() error }
 var checks = map[reflect.Type]func(any) error{
 	reflect.TypeFor[secret.NewLink](): func(v any) error {
 		l := v.(*secret.NewLink)
-		return inKeys(l.ID, l.Region)
+		return errors.Join(inKeys(l.ID, l.Region), short(l.KeyID))
 	},
 	reflect.TypeFor[kms.Key](): func(v any) error {
 		k := v.(*kms.Key)
 		return errors.Join(named(k.Account, k.ID), rotates(k))
 	},
-	reflect.TypeFor[kms.Material](): func(v any) error { return sealedKey(v.(*kms.Material).Wrapped) },
-	reflect.TypeFor[secret.Tag]():   func(v any) error { return short(v.(*secret.Tag).Key, v.(*secret.Tag).Value) },
-	reflect.TypeFor[kms.Tag]():      func(v any) error { return short(v.(*kms.Tag).Key, v.(*kms.Tag).Value) },
+	reflect.TypeFor[kms.Material](): func(v any) error {
+		m := v.(*kms.Material)
+		return errors.Join(sealedKey(m.Wrapped), short(m.ID, m.Description))
+	},
+	reflect.TypeFor[secret.Tag](): func(v any) error { return short(v.(*secret.Tag).Key, v.(*secret.Tag).Value) },
+	reflect.TypeFor[kms.Tag]():    func(v any) error { return short(v.(*kms.Tag).Key, v.(*kms.Tag).Value) },
 }
 
 // mostItems are the bounds of lists that are stored in one row; maxVector where there is none.
@@ -178,7 +181,7 @@ func live(name string) error {
 
 func (c *SetKeyRotation) check() error { return period(c.Period) }
 
-func (c *CreateSecret) check() error { return live(c.Ref.Name) }
+func (c *CreateSecret) check() error { return errors.Join(live(c.Ref.Name), short(c.KeyID)) }
 
 func (r *Ref) check() error {
 	named := secret.ValidName(r.Name) || secret.IsDisplacedKey(r.Name)
@@ -194,7 +197,7 @@ func (v *NewVersion) check() error {
 	if v.ID == "" || len(v.ID) > maxInKey { // tokens may have zero bytes: they end the keys that they are in
 		return errors.New("the id of a version is missing or too long")
 	}
-	return nil
+	return short(v.KeyID)
 }
 
 func (c *InitCluster) check() error {
@@ -212,7 +215,9 @@ func (n *Notice) check() error {
 	return inKeys(n.Link)
 }
 
-func (c *Receive) check() error { return errors.Join(inKeys(c.Link, c.Displace), live(c.Ref.Name)) }
+func (c *Receive) check() error {
+	return errors.Join(inKeys(c.Link, c.Displace), live(c.Ref.Name), short(c.KeyID))
+}
 
 func (c *ReceiveVersions) check() error { return inKeys(c.Link) }
 
@@ -238,7 +243,11 @@ func (c *SetSuccessors) check() error {
 	return inKeys(slices.Concat(c.By, []string{c.Region})...)
 }
 
-func (k *ReplicationKey) check() error { return sealedKey(k.Public, k.Wrapped) }
+func (k *ReplicationKey) check() error {
+	return errors.Join(sealedKey(k.Public, k.Wrapped), short(k.ID))
+}
+
+func (m *RewrappedMaterial) check() error { return sealedKey(m.Old, m.New) }
 
 func (c *PutVersion) check() error { return short(c.Labels...) }
 

@@ -203,6 +203,8 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 	if c.HandOver != nil && !r.Partial {
 		w.end(c.Link, c.At)
 		w.discard(tableReplicas, key)
+		w.discard(tableLinks, key) // of a hand-over to it that it never confirmed
+		w.discard(tableOutbox, lagKey(s.Primary, s))
 		s.Primary = ""
 		w.addLinks(s, c.HandOver, c.At)
 		w.putSecret(s)

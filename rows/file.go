@@ -96,6 +96,8 @@ func recoverContradiction(err *error) {
 	case nil:
 	case contradiction:
 		*err = fmt.Errorf("%w: %s", ErrContradiction, string(p))
+	case tooLarge:
+		*err = fmt.Errorf("%w: %s", ErrTooLarge, string(p))
 	default:
 		panic(p)
 	}

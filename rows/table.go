@@ -66,6 +66,13 @@ func (t *Table) damaged(key []byte, what string) damage.Found {
 // all nodes of a region make alike, and not damage.
 var ErrContradiction = errors.New("the state contradicts itself")
 
+// ErrTooLarge says that a row, or its key, is larger than a snapshot could hold. Nothing of the batch is kept; without
+// what wrote the row it can be tried again.
+var ErrTooLarge = errors.New("a row is too large to be stored")
+
+// tooLarge is panicked with and becomes an error at the edge of the transaction.
+type tooLarge string
+
 // contradiction is panicked with and becomes an error at the edge of the transaction.
 type contradiction string
 

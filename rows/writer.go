@@ -34,7 +34,8 @@ func (r Row) Payload() []byte { return r.bytes[sumLen:] }
 // nothing of it. It waits while too much is in memory that the disk has not taken. The file follows later
 // ([Store.Flush]).
 //
-// A contradiction ends it with [ErrContradiction], damage with [damage.Err]; a panic of fn that means neither goes on.
+// A contradiction ends it with [ErrContradiction], a row that is too large with [ErrTooLarge], damage with
+// [damage.Err]; a panic of fn that means none of them goes on.
 func (s *Store) Update(fn func(*Writer) error) error {
 	if err := s.awaitRoom(); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (w *Writer) Atomically(do func() error) error {
 }
 
 // Put writes the row of key, in place of the one that it has. A row of more than 1 MiB, or a key of more than 4 KiB,
-// is a contradiction: no snapshot could hold it.
+// ends the batch with [ErrTooLarge]: no snapshot could hold it.
 func (w *Writer) Put(in *Table, key []byte, row Row) { w.put(in, key, w.find(in, key), row.bytes) }
 
 // Add is Put for a key that has no row.
@@ -185,7 +186,8 @@ func (w *Writer) put(in *Table, key []byte, old found, row []byte) {
 	}
 	if row != nil {
 		if len(key) > maxKeyLen || len(row) > maxRowLen { // it could not be read from a snapshot
-			in.Contradicts(key[:min(len(key), 64)], fmt.Sprintf("has a key of %d and a row of %d bytes", len(key), len(row)))
+			panic(tooLarge(fmt.Sprintf("row %x of table %s has a key of %d and %d bytes", key[:min(len(key), 64)], in.Name,
+				len(key), len(row))))
 		}
 		in.seal(key, row)
 		is = row[sumLen:]
