@@ -125,6 +125,7 @@ type Cluster struct {
 	leadership  chan bool
 	caughtUp    atomic.Bool // with the leader, once since the start
 	restoring   restoring
+	discarded   bool // this node has no data since it discarded them, and was not taken in since
 
 	membership chan struct{} // holds one while this leader takes a node in, and while it asks all members for something
 
@@ -181,13 +182,16 @@ func Start(c Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.logs.ClusterID() == "" && hasDiscarded(c.Dir) {
+		n.discarded, n.config.BootstrapExpect = true, 0
+	}
 	n.circle, n.book = newCircle(n), openBook(c.Dir)
 	n.snapshots.logs = n.logs
 	if n.peers, err = listenPeers(n); err != nil {
 		return nil, err
 	}
 	n.client = n.peers.client()
-	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: c.BootstrapExpect}
+	self := meta{Peer: n.peers.advertised(), Endpoint: c.Endpoint, Expect: n.config.BootstrapExpect}
 	if n.gossip, err = startGossip(regionPool(c), self); err != nil {
 		return nil, err
 	}
@@ -196,7 +200,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			return nil, err
 		}
 	}
-	n.proposer = newProposer(n.proposeBatch, n.leads)
+	n.proposer = newProposer(n.proposeBatch, n.leads, n.log)
 	n.barrier = newBarrier(n)
 
 	member, err := n.hasEntries()

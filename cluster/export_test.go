@@ -38,7 +38,7 @@ func Settle(ctx context.Context, command []byte, reach func() (fsm.Outcome, erro
 	p := newProposer(func(context.Context, []*proposal) ([]proposed, error) {
 		out, err := reach()
 		return []proposed{{out, err}}, nil
-	}, func() bool { return true })
+	}, func() bool { return true }, slog.New(slog.DiscardHandler))
 	go p.run(ctx)
 	return p.settle(ctx, command)
 }
@@ -59,7 +59,7 @@ func RunProposer(ctx context.Context, carry func(commands [][]byte)) (
 			results[i].outcome = fsm.Outcome{Count: 1}
 		}
 		return results, nil
-	}, func() bool { return true })
+	}, func() bool { return true }, slog.New(slog.DiscardHandler))
 	go p.run(ctx)
 	submit = func(ctx context.Context, command []byte) error {
 		_, err := p.submit(ctx, command)

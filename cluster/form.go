@@ -62,6 +62,10 @@ func (n *Cluster) tryForm(ctx context.Context) error {
 			" meant: stop one of them", len(ids), strings.Join(ids, ", "))
 	case len(ids) == 1:
 		return n.joinAny(ctx, ids[0], formed[ids[0]])
+	case n.discarded:
+		return fmt.Errorf("this node had data and discarded it for a restore, so it joins its region and forms none, and no"+
+			" node of it has answered. If none has its data any more, stop this node, move what is in %s back to the data"+
+			" directory and see `coffer cluster recover`", abandonedDir)
 	case n.config.BootstrapExpect == 0:
 		return errors.New("no node of a cluster has answered")
 	}

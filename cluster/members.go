@@ -25,7 +25,13 @@ func (n *Cluster) handleRemove(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	force, _ := strconv.ParseBool(r.URL.Query().Get("force")) // anything else is no
-	err := n.mayRemove(r.Context(), id)
+	release, err := n.holdMembership(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer release()
+	err = n.mayRemove(r.Context(), id)
 	var unsafe *quorum.RemovalError
 	switch {
 	case errors.As(err, &unsafe) && force && !unsafe.Final():
@@ -52,9 +58,20 @@ func (n *Cluster) remove(ctx context.Context, id string) error {
 	return within(ctx, membershipTimeout, n.raft.Load().RemoveServer(raft.ServerID(id), 0, membershipTimeout))
 }
 
-// holdMembership waits until nobody else takes a node in or asks all members for something, and until what was asked
-// for before is settled: whoever gave up waiting may have left an entry in the log that is not applied yet. What is put
-// into the log through Raft itself before release is called is settled for the next one, however long it takes.
+// removeAlone is remove while nobody else changes the members.
+func (n *Cluster) removeAlone(ctx context.Context, id string) error {
+	release, err := n.holdMembership(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return n.remove(ctx, id)
+}
+
+// holdMembership waits until nobody else takes a node in, removes one or asks all members for something, and until what
+// was asked for before is settled: whoever gave up waiting may have left an entry in the log that is not applied yet.
+// What is put into the log through Raft itself before release is called is settled for the next one, however long it
+// takes.
 func (n *Cluster) holdMembership(ctx context.Context) (release func(), err error) {
 	select {
 	case n.membership <- struct{}{}:
@@ -199,7 +216,7 @@ func (n *Cluster) removeDead(ctx context.Context) {
 			return
 		}
 		n.log.Warn("a server that has not answered for long is removed", "node", dead, "silent", silent[dead].String())
-		if err := n.remove(ctx, dead); err != nil {
+		if err := n.removeAlone(ctx, dead); err != nil {
 			n.log.Warn("a dead server could not be removed", "node", dead, "error", err)
 			return
 		}

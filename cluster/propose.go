@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"coffer/cluster/quorum"
 	"coffer/fsm"
+	"coffer/mistake"
 )
 
 // errNotMade says that a proposal is in no log and will not be.
@@ -56,14 +58,15 @@ type proposed struct {
 type proposer struct {
 	propose func(ctx context.Context, batch []*proposal) ([]proposed, error)
 	leads   func() bool
+	log     *slog.Logger
 	queue   chan *proposal
 	expired atomic.Uint64 // proposals that nobody waited for any more when it was their turn
 }
 
 func newProposer(
-	propose func(context.Context, []*proposal) ([]proposed, error), leads func() bool,
+	propose func(context.Context, []*proposal) ([]proposed, error), leads func() bool, log *slog.Logger,
 ) *proposer {
-	return &proposer{propose: propose, leads: leads, queue: make(chan *proposal, queuedCommands)}
+	return &proposer{propose: propose, leads: leads, log: log, queue: make(chan *proposal, queuedCommands)}
 }
 
 // Proposals returns how many proposals wait on this node, and how many were dropped since nobody waited for them any
@@ -197,7 +200,11 @@ func (p *proposer) run(ctx context.Context) {
 }
 
 func (p *proposer) send(ctx context.Context, batch []*proposal) {
-	results, err := p.propose(ctx, batch)
+	var results []proposed
+	err := mistake.Catch(p.log, "proposing a batch of commands panicked", func() (err error) { // with others' bytes in it
+		results, err = p.propose(ctx, batch)
+		return err
+	})
 	for i, q := range batch {
 		if err != nil {
 			q.result <- proposed{err: err}

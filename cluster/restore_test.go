@@ -392,3 +392,30 @@ func TestDiscardingGoesOn(t *testing.T) {
 		t.Error("it is done, and goes on")
 	}
 }
+
+// TestNodesThatDiscardedFormNothing has all nodes of a region discard their data. They don't form an empty one in its
+// place.
+func TestNodesThatDiscardedFormNothing(t *testing.T) {
+	nodes := newGroup(t).three()
+	for _, m := range nodes {
+		m.stop()
+	}
+	for _, m := range nodes {
+		noError(t, os.WriteFile(filepath.Join(m.dir, "restoring"), []byte(`{"discard":true}`), 0o600))
+		for _, other := range nodes {
+			m.config.Join = append(m.config.Join, other.config.GossipAddr)
+		}
+		m.start()
+	}
+	for _, m := range nodes {
+		m.await("the node to say that it waits", func() error {
+			if !strings.Contains(m.log.String(), "it joins its region and forms none") {
+				return errors.New("it does not say so")
+			}
+			return nil
+		})
+		if m.ID() != "" {
+			t.Errorf("%s is part of cluster %s", m.config.Credentials.Identity.ID, m.ID())
+		}
+	}
+}

@@ -101,6 +101,13 @@ func Abandoned(dir string, state *fsm.Store) (bool, error) {
 	return there && m.abandons(state.Durable().Through), err
 }
 
+// hasDiscarded reports whether a node has no data because it discarded them. It must not take part in forming a
+// cluster: where all nodes of a region did, an empty one would take the region's place.
+func hasDiscarded(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, abandonedDir))
+	return err == nil
+}
+
 // DiscardAbandoned moves everything in a data directory aside, and returns where to. Nothing in it may be open, here
 // or in another process. Interrupted, it goes on when it is called again: the mark goes last.
 func DiscardAbandoned(dir string) (to string, err error) {
