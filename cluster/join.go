@@ -70,13 +70,13 @@ func (n *Cluster) handleJoin(w http.ResponseWriter, r *http.Request) {
 		err = req.Formats.Check(format)
 	}
 	id, rootKey := callerOf(r).ID, n.config.RootKeyID()
-	raftNode := n.raft.Load()
+	raftNode, halted := n.raft.Load(), n.config.Store.Halted()
 	switch {
 	case id == n.id:
 		http.Error(w, "this node has the same id: give the new one a certificate of its own", http.StatusForbidden)
 		return
-	case n.config.Store.Halted() != nil: // an entry behind may raise the format to one that the new node can't read
-		http.Error(w, "the region can't apply its log: "+n.config.Store.Halted().Error(), http.StatusConflict)
+	case halted != nil: // an entry behind may raise the format to one that the new node can't read
+		http.Error(w, "the region can't apply its log: "+halted.Error(), http.StatusConflict)
 		return
 	case n.logs.Recovered() > 0: // whoever joined could lead before it has
 		http.Error(w, "this node was made the region and has not begun its epoch yet: try again", http.StatusConflict)

@@ -141,8 +141,15 @@ func (w *writeTx) unlink(s *secret.Secret) {
 		w.dropLink(s, region)
 	}
 	if s.Primary != "" {
-		w.discard(tableReplicas, regionKey(s.Primary, s.Account, s.Name))
-		w.discard(tableLinks, regionKey(s.Primary, s.Account, s.Name)) // of a hand-over
-		w.discard(tableOutbox, lagKey(s.Primary, s))
+		w.leavePrimary(s)
 	}
+}
+
+// leavePrimary forgets what belongs to s as a replica, and to a hand-over to its primary's region that was never
+// confirmed.
+func (w *writeTx) leavePrimary(s *secret.Secret) {
+	key := regionKey(s.Primary, s.Account, s.Name)
+	w.discard(tableReplicas, key)
+	w.discard(tableLinks, key)
+	w.discard(tableOutbox, lagKey(s.Primary, s))
 }

@@ -199,18 +199,15 @@ func (c *Receive) bring(w *writeTx, s *secret.Secret) (*Received, error) {
 	s.Primary, s.Description, s.Tags, s.Tagged, s.Policy = c.From.Region, c.Description, c.Tags, c.Tagged, c.Policy
 	s.Created, s.Changed, s.Labels = c.Created, c.Changed, c.Labels
 	s.Revision++
-	key := regionKey(s.Primary, s.Account, s.Name)
 	if c.HandOver != nil && !r.Partial {
 		w.end(c.Link, c.At)
-		w.discard(tableReplicas, key)
-		w.discard(tableLinks, key) // of a hand-over to it that it never confirmed
-		w.discard(tableOutbox, lagKey(s.Primary, s))
+		w.leavePrimary(s)
 		s.Primary = ""
 		w.addLinks(s, c.HandOver, c.At)
 		w.putSecret(s)
 		return &Received{Revision: c.Revision, KeyID: s.KeyID, AccessedDay: s.AccessedDay, TookOver: true}, nil
 	}
-	w.put(tableReplicas, key, encode(r))
+	w.put(tableReplicas, regionKey(s.Primary, s.Account, s.Name), encode(r))
 	w.putSecret(s)
 	return received(s, r), nil
 }
