@@ -161,32 +161,9 @@ func Start(c Config) (_ *Cluster, err error) {
 			n.Stop()
 		}
 	}()
-	if n.judge, err = n.newJudge(); err != nil {
+	if err := n.open(); err != nil {
 		return nil, err
 	}
-	if n.kept, err = readindex.OpenKept(c.Dir); err != nil {
-		return nil, err
-	}
-	if n.snapshots, err = openSnapshots(c.Dir, c.Store, machine{c.Store, n}.Restore, c.Log); err != nil {
-		return nil, err
-	}
-	_, doubt, err := readRestoreMark(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	n.restoring.doubt.Store(doubt)
-	n.logs, err = raftlog.Open(c.Dir, raftlog.Options{
-		Log: c.Log, Used: c.Store.Durable().Through > 0,
-		OnDamage: c.OnDamage, OnFatal: c.OnFatal, OnHung: c.OnHung, Written: c.Observe.LogWritten,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if n.logs.ClusterID() == "" && hasDiscarded(c.Dir) {
-		n.discarded, n.config.BootstrapExpect = true, 0
-	}
-	n.circle, n.book = newCircle(n), openBook(c.Dir)
-	n.snapshots.logs = n.logs
 	if n.peers, err = listenPeers(n); err != nil {
 		return nil, err
 	}
@@ -212,32 +189,7 @@ func Start(c Config) (_ *Cluster, err error) {
 			return nil, err
 		}
 	}
-	n.begin = func() {
-		n.run(ctx, n.proposer.run)
-		n.run(ctx, n.answerReadIndexes)
-		n.run(ctx, n.keepConfirmed)
-		n.run(ctx, n.watchLeadership)
-		n.run(ctx, func(ctx context.Context) { n.gossip.join(ctx, c.Join) })
-		n.run(ctx, n.gossip.rekey)
-		n.run(ctx, n.closeRefused)
-		if n.regions != nil {
-			n.run(ctx, func(ctx context.Context) { n.regions.pool.join(ctx, c.Regions.Join) })
-			n.run(ctx, n.regions.pool.rekey)
-		}
-		n.run(ctx, n.promoteLearners)
-		n.run(ctx, n.watchHalted)
-		n.run(ctx, n.applies.run)
-		n.run(ctx, n.removeDead)
-		n.run(ctx, n.watchClock)
-		n.run(ctx, n.watchMembers)
-		n.run(ctx, n.watchDoubt)
-		n.run(ctx, n.watchForeign)
-		n.run(ctx, func(ctx context.Context) { every(ctx, forgetInterval, n.snapshots.forgetReplaced) })
-		if !member {
-			n.run(ctx, n.form)
-		}
-		n.peers.serve(&n.done)
-	}
+	n.begin = func() { n.runAll(ctx, member) }
 	return n, nil
 }
 
